@@ -1,0 +1,66 @@
+/** Every size and time limit of the wire, each with its reason. Sizes in bytes, times in milliseconds. */
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+
+/** Largest message either side accepts: gRPC's own default, so that foreign clients see nothing unusual. */
+export const MAX_MESSAGE_BYTES = 4 * MIB;
+
+/** Largest part of a picture in one message. Flow control counts messages, and up to 32 of them wait in each hop. */
+export const IMAGE_CHUNK_BYTES = 512 * KIB;
+
+/** Most images in one request: the proto's promise, and one request must not hold the service for minutes. */
+export const MAX_IMAGE_COUNT = 16;
+
+/** Longest prompt in UTF-8: far above any bundle's text tokens, and small enough to tokenize without a pause. */
+export const MAX_PROMPT_BYTES = 16 * KIB;
+
+/** Most text tokens to turn back into text at once: the proto's promise. */
+export const MAX_DECODE_TEXT_TOKENS = 65_536;
+
+/** Requests that may wait for the generator: about half a minute of work on a small machine; beyond it, better refuse. */
+export const DEFAULT_MAX_QUEUE_LENGTH = 16;
+
+/** How long a unary call may take if its caller sets no limit: they answer in milliseconds or not at all. */
+export const UNARY_TIMEOUT_MS = 10 * SECOND;
+
+/** How long a streaming call may take if its caller sets no limit: a full queue of large requests on a slow machine. */
+export const STREAM_TIMEOUT_MS = 15 * MINUTE;
+
+/** How long a connection may take to be made: a peer that swallows packets is as good as down. */
+export const CONNECT_TIMEOUT_MS = 5 * SECOND;
+
+/** First wait before a lost peer is tried again: a restart on the same machine takes about this long. */
+export const MIN_RECONNECT_MS = 100;
+
+/** Longest wait before a lost peer is tried again; grpc-js would wait up to two minutes after the peer is back. */
+export const MAX_RECONNECT_MS = 2 * SECOND;
+
+/** How often an open connection is probed: below the idle timeouts of common proxies. */
+export const KEEPALIVE_TIME_MS = 20 * SECOND;
+
+/** How long a probe may stay unanswered: no service blocks its event loop for so long, so the peer is frozen or gone. */
+export const KEEPALIVE_TIMEOUT_MS = 10 * SECOND;
+
+/** How long open calls may go on after a stop was asked for: below the 30 s that Kubernetes grants a pod. */
+export const DRAIN_MS = 25 * SECOND;
+
+/** How long aborted calls may take to clean up and to say why, before their connections are cut. */
+export const ABORT_MS = 1 * SECOND;
+
+/**
+ * A call cancelled this close to its deadline is taken for timed out: both ends run a timer for the same moment, and
+ * the caller's cancellation may arrive first.
+ */
+export const DEADLINE_SLACK_MS = 20;
+
+/** How often `waitForServing` asks again. */
+export const HEALTH_POLL_MS = 50;
+
+/** How long one health question may stay unanswered: every service answers within 50 ms while it computes. */
+export const HEALTH_TIMEOUT_MS = 2 * SECOND;
+
+/** How long the last traces and metrics may take to leave: a missing collector must not delay a stop. */
+export const TELEMETRY_STOP_MS = 2 * SECOND;
