@@ -1,0 +1,60 @@
+import { existsSync } from "node:fs";
+import { basename } from "node:path";
+import { InferenceSession } from "onnxruntime-node";
+import { type AppError, invalidRequest, invariant, notFound, unsupported } from "#libs/errors/errors.js";
+
+/** Where a graph runs. */
+export type ExecutionProvider = "cpu" | "cuda";
+
+/** How a graph is loaded. */
+export interface SessionOptions {
+  /** Threads inside one operator, >= 1; default 1. */
+  readonly threads?: number;
+  /** Default "cpu". */
+  readonly provider?: ExecutionProvider;
+}
+
+const PROVIDERS: readonly string[] = ["cpu", "cuda"] satisfies readonly ExecutionProvider[];
+
+/**
+ * Load the ONNX graph at `path`, weights beside it included, with the settings that every graph of ours runs under.
+ *
+ * `run()` of the returned session blocks its thread, so call this inside a worker thread. The caller releases the session.
+ * @throws AppError "not-found" without the file, "unsupported" for a provider that this machine lacks, "invalid-request"
+ *   for options out of range, "internal" when ONNX Runtime refuses the graph. Every message about a file names it.
+ */
+export async function createInferenceSession(path: string, options: SessionOptions = {}): Promise<InferenceSession> {
+  const { threads = 1, provider = "cpu" } = options;
+  if (!Number.isInteger(threads) || threads < 1) {
+    throw invalidRequest("threads", "a whole number >= 1", threads);
+  }
+  if (!PROVIDERS.includes(provider)) {
+    throw invalidRequest("provider", `one of ${PROVIDERS.join(", ")}`, provider);
+  }
+  if (!existsSync(path)) throw notFound(`graph file ${path} does not exist`);
+  try {
+    return await InferenceSession.create(path, runtimeOptions(threads, provider));
+  } catch (cause) {
+    throw loadError(path, provider, cause);
+  }
+}
+
+function runtimeOptions(threads: number, provider: ExecutionProvider): InferenceSession.SessionOptions {
+  return {
+    executionProviders: provider === "cuda" ? ["cuda", "cpu"] : ["cpu"],
+    graphOptimizationLevel: "all",
+    intraOpNumThreads: threads,
+    interOpNumThreads: 1,
+    logSeverityLevel: 3,
+    // A worker that spins between steps starves the neighbours that share its cores.
+    extra: { session: { intra_op: { allow_spinning: "0" } } },
+  };
+}
+
+function loadError(path: string, provider: ExecutionProvider, cause: unknown): AppError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  if (provider === "cuda" && reason.includes("ExecutionProvider_Cuda")) {
+    return unsupported(`provider cuda cannot be used: its libraries are missing or do not load here (${reason})`);
+  }
+  return invariant(`graph file ${basename(path)} cannot be loaded: ${reason}`, cause);
+}
