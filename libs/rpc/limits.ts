@@ -61,6 +61,3 @@ export const HEALTH_POLL_MS = 50;
 
 /** How long one health question may stay unanswered: every service answers within 50 ms while it computes. */
 export const HEALTH_TIMEOUT_MS = 2 * SECOND;
-
-/** How long the last traces and metrics may take to leave: a missing collector must not delay a stop. */
-export const TELEMETRY_STOP_MS = 2 * SECOND;

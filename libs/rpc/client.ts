@@ -1,0 +1,95 @@
+import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
+import {
+  ClientError, createChannel, createClientFactory, Metadata, Status,
+  type Client, type ClientMiddleware, type CompatServiceDefinition,
+} from "nice-grpc";
+import { AppError, notReady } from "#libs/errors/errors.js";
+import { TIMEOUT_HEADER, timeoutHeader } from "./deadline.js";
+import { niceDefinition, type CallLimits, type Definition } from "./definition.js";
+import {
+  CONNECT_TIMEOUT_MS, KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS, MAX_MESSAGE_BYTES, MAX_RECONNECT_MS, MIN_RECONNECT_MS,
+  STREAM_TIMEOUT_MS, UNARY_TIMEOUT_MS,
+} from "./limits.js";
+import { linkSignals } from "./signals.js";
+import { DETAILS_TRAILER, errorOf } from "./status.js";
+import { clientTracing } from "./tracing.js";
+
+/** The calls of a peer, over one connection that is made when first needed and made again when lost. */
+export interface Connection<D extends CompatServiceDefinition> {
+  /** Its calls end with an answer or an `AppError`, at the latest at their deadline. */
+  readonly client: Client<D, CallLimits>;
+  /** Open calls end as `not-ready`. */
+  close(): void;
+}
+
+const CHANNEL_OPTIONS = {
+  "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+  "grpc.keepalive_time_ms": KEEPALIVE_TIME_MS,
+  "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
+  "grpc.initial_reconnect_backoff_ms": MIN_RECONNECT_MS,
+  "grpc.max_reconnect_backoff_ms": MAX_RECONNECT_MS,
+  // Despite its name this bounds one attempt to connect; nice-grpc enforces it where grpc-js does not.
+  "grpc.min_reconnect_backoff_ms": CONNECT_TIMEOUT_MS,
+} as const;
+
+/**
+ * Connect to a generated service. Errors keep their kind, violations, retry delay and error id over the hop; each call
+ * carries its deadline to the peer, and its trace.
+ * @param address `host:port`.
+ */
+export function connect<M extends GenServiceMethods>(service: GenService<M>, address: string): Connection<Definition<M>> {
+  return openClient(niceDefinition(service), address, clientTracing);
+}
+
+/** `connect` for a definition that is not ours, untraced unless told. */
+export function openClient<D extends CompatServiceDefinition>(
+  definition: D, address: string, tracing?: ClientMiddleware,
+): Connection<D> {
+  const channel = createChannel(address, undefined, CHANNEL_OPTIONS);
+  const factory = createClientFactory();
+  const client = (tracing === undefined ? factory : factory.use(tracing)).use(clientCalls).create(definition, channel);
+  return { client, close: () => channel.close() };
+}
+
+/** What surrounds every call: its deadline, on both ends, and statuses as errors. */
+const clientCalls: ClientMiddleware<CallLimits> = async function* (call, options) {
+  const { deadline: _deadline, timeoutMs: _timeoutMs, signal: caller, onTrailer, ...rest } = options;
+  const defaultMs = call.requestStream || call.responseStream ? STREAM_TIMEOUT_MS : UNARY_TIMEOUT_MS;
+  const deadline = earliest(options, defaultMs);
+  const { signal, release } = linkSignals(caller === undefined ? [] : [caller], deadline);
+  const metadata = Metadata(rest.metadata).set(TIMEOUT_HEADER, timeoutHeader(deadline - Date.now()));
+  let details: Uint8Array | undefined;
+  try {
+    return yield* call.next(call.request, {
+      ...rest, metadata, signal,
+      onTrailer(trailer) {
+        details = trailer.get(DETAILS_TRAILER);
+        onTrailer?.(trailer);
+      },
+    });
+  } catch (error) {
+    throw signal.aborted ? AppError.from(signal.reason) : clientError(error, call.method.path, details);
+  } finally {
+    release();
+  }
+};
+
+function earliest({ deadline = Infinity, timeoutMs = Infinity }: CallLimits, defaultMs: number): number {
+  const wanted = Math.min(deadline, Date.now() + timeoutMs);
+  return wanted === Infinity ? Date.now() + defaultMs : wanted;
+}
+
+/** What a call ended with, as an error. Without details the status was made by the transport, not by a handler. */
+function clientError(error: unknown, path: string, details: Uint8Array | undefined): AppError {
+  if (!(error instanceof ClientError)) return AppError.from(error);
+  if (details !== undefined) return errorOf({ code: error.code, message: error.details, details }, error);
+  if (error.code === Status.UNAVAILABLE || error.code === Status.CANCELLED) {
+    return notReady(`${serviceName(path)} cannot be reached`, error);
+  }
+  return errorOf({ code: error.code, message: error.details }, error);
+}
+
+/** `TokenizerService` of `/tessera.v1.TokenizerService/Encode`. */
+function serviceName(path: string): string {
+  return path.split("/")[1].split(".").at(-1) ?? path;
+}

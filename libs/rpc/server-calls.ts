@@ -1,0 +1,50 @@
+import { ServerError, type CallContext as NiceCallContext, type Metadata, type ServerMiddleware } from "nice-grpc";
+import { AppError } from "#libs/errors/errors.js";
+import { errorFields, log } from "#libs/telemetry/log.js";
+import type { CallGate } from "./call-gate.js";
+import { deadlineOf } from "./deadline.js";
+import type { CallContext } from "./definition.js";
+import { linkSignals } from "./signals.js";
+import { DETAILS_TRAILER, statusOf } from "./status.js";
+
+/**
+ * What surrounds every handler: the gate, the deadline, one signal for all reasons to stop, and errors as statuses.
+ * A stream ends at its next message after the signal has fired, whether its handler looks at the signal or not.
+ */
+export function serverCalls(gate: CallGate): ServerMiddleware<CallContext> {
+  return async function* (call, context: NiceCallContext) {
+    const deadline = deadlineOf(context.metadata);
+    const { signal, release } = linkSignals([context.signal, gate.abortSignal], deadline);
+    let leave: (() => void) | undefined;
+    try {
+      leave = gate.enter();
+      const own = { ...context, signal, deadline };
+      if (!call.responseStream) return yield* call.next(call.request, own);
+      for await (const response of call.next(call.request, own)) {
+        signal.throwIfAborted();
+        yield response;
+      }
+      return;
+    } catch (error) {
+      throw serverError(error, { method: call.method.path, trailer: context.trailer, signal });
+    } finally {
+      release();
+      leave?.();
+    }
+  };
+}
+
+/** The error as nice-grpc sends it. An internal one goes to the log with all its causes, once. */
+function serverError(
+  thrown: unknown, call: { readonly method: string; readonly trailer: Metadata; readonly signal: AbortSignal },
+): ServerError {
+  const error = AppError.from(thrown);
+  const { code, message, details, errorId } = statusOf(
+    error.kind === "cancelled" && call.signal.aborted ? AppError.from(call.signal.reason) : error,
+  );
+  if (errorId !== undefined && errorId !== error.errorId) {
+    log.error("internal error", { error_id: errorId, method: call.method, ...errorFields(thrown) });
+  }
+  call.trailer.set(DETAILS_TRAILER, details);
+  return new ServerError(code, message);
+}

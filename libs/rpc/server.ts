@@ -1,0 +1,137 @@
+import { create, toBinary, type DescFile } from "@bufbuild/protobuf";
+import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
+import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
+import { createServer, type Server, type ServerMiddleware } from "nice-grpc";
+import { HealthDefinition, HealthServiceImpl, HealthState } from "nice-grpc-server-health";
+import { ServerReflection, ServerReflectionService } from "nice-grpc-server-reflection";
+import { settlesWithin } from "#libs/async/within.js";
+import { notReady } from "#libs/errors/errors.js";
+import { CallGate } from "./call-gate.js";
+import { deadlineInterceptor } from "./deadline.js";
+import { niceDefinition, type ServiceImplementation } from "./definition.js";
+import { ABORT_MS, DRAIN_MS, KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS, MAX_MESSAGE_BYTES } from "./limits.js";
+import { serverCalls } from "./server-calls.js";
+import { linkSignals } from "./signals.js";
+import { serverTracing } from "./tracing.js";
+
+/** A service and its handlers; made by `implement`, which checks that they fit. */
+export interface ServiceEntry {
+  readonly service: GenService<GenServiceMethods>;
+  readonly implementation: ServiceImplementation<GenService<GenServiceMethods>>;
+}
+
+/** A server that listens. */
+export interface RunningServer {
+  /** `host:port` with the real port. */
+  readonly address: string;
+  /** Let calls in and report SERVING, or neither. Starts as false; has no effect after `stop`. */
+  setServing(serving: boolean): void;
+  /**
+   * Stop for good: report NOT_SERVING and refuse new calls at once, give open calls `graceMs`, abort the rest as
+   * `not-ready`, then cut what is left. Health answers until the end. Never throws; a second call awaits the first.
+   */
+  stop(graceMs?: number): Promise<void>;
+}
+
+/** How a server is started. */
+export interface ServerOptions {
+  /** `host:port`; port 0 takes a free one. */
+  readonly address: string;
+  readonly services: readonly ServiceEntry[];
+}
+
+const SERVER_OPTIONS = {
+  "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+  "grpc.keepalive_time_ms": KEEPALIVE_TIME_MS,
+  "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
+  interceptors: [deadlineInterceptor],
+};
+
+/**
+ * A service with its handlers.
+ * @param implementation the handlers, or, where they come to be only after the server listens, how to get them; calls
+ *   are refused until `setServing(true)`, so it is not asked before.
+ */
+export function implement<M extends GenServiceMethods>(
+  service: GenService<M>,
+  implementation: ServiceImplementation<GenService<M>> | (() => ServiceImplementation<GenService<M>>),
+): ServiceEntry {
+  type Handlers = Record<string, (...call: unknown[]) => unknown>;
+  const handlers = () => (typeof implementation === "function" ? implementation() : implementation) as Handlers;
+  const forwarders = service.methods.map(({ localName }) => [
+    localName, (...call: unknown[]) => handlers()[localName](...call),
+  ]);
+  return { service: service as GenService<GenServiceMethods>, implementation: Object.fromEntries(forwarders) };
+}
+
+/**
+ * Start a server with health and reflection. It refuses calls as `not-ready` until `setServing(true)`.
+ * @throws AppError `not-ready` if the address cannot be bound.
+ */
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const { address, services } = options;
+  const names = ["", ...services.map(({ service }) => service.typeName)];
+  const health = HealthState();
+  const gate = new CallGate();
+  const closing = new AbortController();
+  const setServing = (serving: boolean) => {
+    gate.setOpen(serving);
+    for (const name of names) health.setStatus(serving && !gate.isClosed ? "healthy" : "unhealthy", name);
+  };
+  setServing(false);
+
+  const server = createServer(SERVER_OPTIONS);
+  server.with(until(closing.signal)).add(HealthDefinition, HealthServiceImpl(health));
+  server.with(until(closing.signal)).add(ServerReflectionService, reflection(services));
+  for (const { service, implementation } of services) {
+    server.with(serverTracing).with(serverCalls(gate)).add(niceDefinition(service), implementation);
+  }
+  const port = await server.listen(address).catch((error: unknown) => {
+    throw notReady(`cannot listen on ${address}: ${(error as Error).message}`, error);
+  });
+
+  let stopped: Promise<void> | undefined;
+  const stop = async (graceMs: number) => {
+    const empty = gate.close();
+    setServing(false);
+    if (!await settlesWithin(empty, graceMs)) {
+      gate.abort();
+      await settlesWithin(empty, ABORT_MS);
+    }
+    closing.abort();
+    await shutDown(server);
+  };
+  return {
+    address: address.replace(/:\d+$/, `:${port}`),
+    setServing,
+    stop: (graceMs = DRAIN_MS) => stopped ??= stop(graceMs),
+  };
+}
+
+/** Let the last bytes leave, then cut every connection. */
+async function shutDown(server: Server): Promise<void> {
+  if (!await settlesWithin(server.shutdown(), ABORT_MS)) server.forceShutdown();
+}
+
+/** Ends streams that would otherwise last as long as their clients. */
+function until(end: AbortSignal): ServerMiddleware {
+  return async function* (call, context) {
+    const { signal, release } = linkSignals([context.signal, end], Infinity);
+    try {
+      return yield* call.next(call.request, { ...context, signal });
+    } finally {
+      release();
+    }
+  };
+}
+
+function reflection(services: readonly ServiceEntry[]): ReturnType<typeof ServerReflection> {
+  const files = new Set<DescFile>();
+  const add = (file: DescFile) => {
+    file.dependencies.forEach(add);
+    files.add(file);
+  };
+  for (const { service } of services) add(service.file);
+  const set = create(FileDescriptorSetSchema, { file: [...files].map((file) => file.proto) });
+  return ServerReflection(toBinary(FileDescriptorSetSchema, set), services.map(({ service }) => service.typeName));
+}

@@ -1,0 +1,41 @@
+import { AppError, deadlineExceeded } from "#libs/errors/errors.js";
+import { DEADLINE_SLACK_MS } from "./limits.js";
+
+/** A signal with an owner, who must release it. */
+export interface OwnedSignal {
+  /** Its reason is always an `AppError`. */
+  readonly signal: AbortSignal;
+  /** Stop listening and stop the timer; the signal never fires afterwards. */
+  release(): void;
+}
+
+/** The longest delay that a Node timer takes; about 25 days. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/**
+ * A signal that fires with the first of its sources, or at the deadline.
+ * Not `AbortSignal.any`: that one cannot be released, and a source may live as long as the process.
+ * @param deadline in ms as in `Date.now()`, or `Infinity`.
+ */
+export function linkSignals(sources: readonly AbortSignal[], deadline: number): OwnedSignal {
+  const controller = new AbortController();
+  const listeners = sources.map((source) => () => controller.abort(reasonOf(source, deadline)));
+  sources.forEach((source, index) => {
+    if (source.aborted) listeners[index]();
+    else source.addEventListener("abort", listeners[index]);
+  });
+  const remaining = Math.max(0, deadline - Date.now());
+  const timer = remaining > MAX_TIMER_MS ? undefined : setTimeout(() => controller.abort(deadlineExceeded()), remaining);
+  return {
+    signal: controller.signal,
+    release() {
+      clearTimeout(timer);
+      sources.forEach((source, index) => source.removeEventListener("abort", listeners[index]));
+    },
+  };
+}
+
+function reasonOf(source: AbortSignal, deadline: number): AppError {
+  const reason = AppError.from(source.reason);
+  return reason.kind === "cancelled" && Date.now() >= deadline - DEADLINE_SLACK_MS ? deadlineExceeded() : reason;
+}
