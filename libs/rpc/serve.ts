@@ -1,0 +1,65 @@
+import { AppError } from "#libs/errors/errors.js";
+import { errorFields, log, nameLog } from "#libs/telemetry/log.js";
+import { startTelemetry } from "#libs/telemetry/telemetry.js";
+import type { RunningService } from "./service.js";
+
+/** What a service process prints on stdout, as one line of JSON, when it serves: whoever started it waits for that. */
+export interface ServingLine {
+  readonly service: string;
+  /** `host:port` with the real port. */
+  readonly address: string;
+}
+
+/**
+ * Be the process of one service until SIGTERM or SIGINT; does not return. Exits 0 after a drain, or at once at a second
+ * signal; exits 1, with one line on stderr, if the service cannot start.
+ * @param name e.g. `tokenizer`.
+ * @param start read the configuration and start; `signal` gives up when a stop comes first.
+ */
+export async function serve(
+  name: string, start: (options: { readonly signal: AbortSignal }) => Promise<RunningService>,
+): Promise<never> {
+  nameLog(name);
+  const stopSignal = stopOnSignals();
+  const telemetry = await startTelemetry(`tessera-${name}`);
+  const service = await start({ signal: stopSignal }).catch((error: unknown) => {
+    if (stopSignal.aborted) process.exit(0);
+    return failToStart(name, error);
+  });
+  const line: ServingLine = { service: name, address: service.address };
+  process.stdout.write(`${JSON.stringify(line)}\n`);
+  log.info("serving", { address: service.address });
+
+  await fired(stopSignal);
+  log.info("draining");
+  await service.stop();
+  await telemetry.stop();
+  log.info("stopped");
+  process.exit(0);
+}
+
+/** Fires at the first SIGTERM or SIGINT. The second ends the process, with the exit code that shells give that signal. */
+function stopOnSignals(): AbortSignal {
+  const controller = new AbortController();
+  for (const [name, exitCode] of [["SIGTERM", 143], ["SIGINT", 130]] as const) {
+    process.on(name, () => {
+      if (controller.signal.aborted) process.exit(exitCode);
+      controller.abort();
+    });
+  }
+  return controller.signal;
+}
+
+function failToStart(name: string, error: unknown): never {
+  const { kind, message } = AppError.from(error);
+  process.stderr.write(`${name}: ${message.split("\n")[0]}\n`);
+  if (kind === "internal") log.debug("cannot start", errorFields(error));
+  process.exit(1);
+}
+
+function fired(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,60 @@
+import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
+import { invariant } from "#libs/errors/errors.js";
+import type { ServiceImplementation } from "./definition.js";
+import { implement, startServer } from "./server.js";
+
+/** What a service consists of once it is loaded and warm. */
+export interface LoadedService<M extends GenServiceMethods> {
+  readonly implementation: ServiceImplementation<GenService<M>>;
+  /** Free what was loaded; called once, when no call is left. */
+  close(): Promise<void>;
+}
+
+/** How a service is started. */
+export interface ServiceOptions<M extends GenServiceMethods> {
+  /** `host:port`; port 0 takes a free one. */
+  readonly address: string;
+  readonly service: GenService<M>;
+  /** Load and warm up; the server already listens and reports NOT_SERVING. */
+  load(options: { readonly signal: AbortSignal }): Promise<LoadedService<M>>;
+  /** Gives up loading. */
+  readonly signal?: AbortSignal;
+}
+
+/** A service that serves. */
+export interface RunningService {
+  /** `host:port` with the real port. */
+  readonly address: string;
+  /** Drain as `RunningServer.stop` does, then free everything. A second call awaits the first. */
+  stop(graceMs?: number): Promise<void>;
+}
+
+/** Listen, load, then serve. If loading fails nothing is left behind and its error is thrown. */
+export async function startService<M extends GenServiceMethods>(options: ServiceOptions<M>): Promise<RunningService> {
+  const { address, service, load, signal = new AbortController().signal } = options;
+  let loaded: LoadedService<M> | undefined;
+  const server = await startServer({
+    address,
+    services: [implement(service, () => {
+      if (loaded === undefined) throw invariant("a call came in before the service was loaded");
+      return loaded.implementation;
+    })],
+  });
+  try {
+    loaded = await load({ signal });
+    signal.throwIfAborted();
+  } catch (error) {
+    await server.stop(0);
+    await loaded?.close();
+    throw error;
+  }
+  server.setServing(true);
+
+  const { close } = loaded;
+  let stopped: Promise<void> | undefined;
+  const stop = async (graceMs?: number) => {
+    await server.stop(graceMs);
+    await close();
+  };
+  return { address: server.address, stop: (graceMs) => stopped ??= stop(graceMs) };
+}
