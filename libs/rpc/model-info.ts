@@ -1,0 +1,13 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { Bundle } from "#libs/bundle/bundle.js";
+import { ModelFamily, type ModelInfoSchema } from "./gen/tessera/v1/types_pb.js";
+
+const FAMILIES = { simplear: ModelFamily.SIMPLEAR } as const;
+
+/** What a service reports of the bundle it has loaded. */
+export function modelInfoOf({ manifest, digest }: Bundle): MessageInitShape<typeof ModelInfoSchema> {
+  const { height, width, gridHeight, gridWidth, codebookSize } = manifest.image;
+  return {
+    name: manifest.name, family: FAMILIES[manifest.family], digest, height, width, gridHeight, gridWidth, codebookSize,
+  };
+}

@@ -1,0 +1,30 @@
+import { DEFAULT_BUNDLE } from "#libs/bundle/bundle.js";
+import { choiceEnv, hostPortEnv, intEnv, pathEnv, type Env } from "#libs/config/env.js";
+import type { ExecutionProvider } from "#libs/onnx/create-session.js";
+import { DEFAULT_MAX_QUEUE_LENGTH } from "#libs/rpc/limits.js";
+
+/** How the generator is set up. */
+export interface GeneratorConfig {
+  /** `host:port` to listen on. */
+  readonly address: string;
+  readonly bundleFolder: string;
+  /** `host:port` of the tokenizer. */
+  readonly tokenizerAddress: string;
+  /** Threads inside one operator. */
+  readonly threads: number;
+  readonly provider: ExecutionProvider;
+  /** Requests that may wait behind the one at work. */
+  readonly maxQueueLength: number;
+}
+
+/** @throws AppError naming the variable that is malformed. */
+export function readGeneratorConfig(env: Env): GeneratorConfig {
+  return {
+    address: hostPortEnv(env, "TESSERA_ADDRESS", { default: "127.0.0.1:50052" }),
+    bundleFolder: pathEnv(env, "TESSERA_BUNDLE", { type: "folder", default: DEFAULT_BUNDLE }),
+    tokenizerAddress: hostPortEnv(env, "TESSERA_TOKENIZER_ADDRESS", { default: "127.0.0.1:50051" }),
+    threads: intEnv(env, "TESSERA_THREADS", { min: 1, max: 256, default: 1 }),
+    provider: choiceEnv(env, "TESSERA_PROVIDER", { choices: ["cpu", "cuda"], default: "cpu" }),
+    maxQueueLength: intEnv(env, "TESSERA_MAX_QUEUE", { min: 0, max: 10_000, default: DEFAULT_MAX_QUEUE_LENGTH }),
+  };
+}

@@ -1,0 +1,59 @@
+import { Tensor, type InferenceSession } from "onnxruntime-node";
+import type { Manifest } from "#libs/bundle/manifest.js";
+import { MASKED } from "./kv-cache.js";
+import type { Model, ModelLayout, Pass } from "./model.js";
+
+/** The sizes that the engine needs, from a bundle. */
+export function layoutOf({ transformer, image }: Manifest): ModelLayout {
+  return {
+    layers: transformer.layers, keyValueHeads: transformer.keyValueHeads, headSize: transformer.headSize,
+    codebookSize: image.codebookSize, tokenOffset: image.tokenOffset,
+    imageTokenCount: image.gridHeight * image.gridWidth, maxPositions: transformer.maxPositions,
+  };
+}
+
+/** Causal mask among `count` new positions, `[count, count]`. */
+function causalBias(count: number): Float32Array {
+  const bias = new Float32Array(count * count);
+  for (let query = 0; query < count; query++) bias.fill(MASKED, query * count + query + 1, (query + 1) * count);
+  return bias;
+}
+
+/** A transformer graph on ONNX Runtime; the graph's inputs and outputs are described at `TransformerSection`. */
+export class OnnxModel implements Model {
+  readonly layout: ModelLayout;
+  readonly #session: InferenceSession;
+
+  /** @param session stays the caller's to release. */
+  constructor(session: InferenceSession, layout: ModelLayout) {
+    this.#session = session;
+    this.layout = layout;
+  }
+
+  async forward({ cache, firstRow, rows, ids }: Pass): Promise<Float32Array> {
+    const { layers, keyValueHeads: heads, headSize } = this.layout;
+    const count = ids.length / rows;
+    const lengths = cache.lengths.subarray(firstRow, firstRow + rows);
+    const past = lengths.every((length) => length === 0) ? 0 : cache.capacity;
+    const positions = BigInt64Array.from(ids, (_, i) => BigInt(lengths[Math.floor(i / count)]! + (i % count)));
+    const rowsOf = (buffer: Float32Array, rowSize: number) =>
+      past === 0 ? new Float32Array(0) : buffer.subarray(firstRow * rowSize, (firstRow + rows) * rowSize);
+    const rowSize = heads * headSize * cache.capacity;
+    const feeds: Record<string, Tensor> = {
+      ids: new Tensor("int64", ids, [rows, count]),
+      positions: new Tensor("int64", positions, [rows, count]),
+      past_bias: new Tensor("float32", rowsOf(cache.bias, cache.capacity), [rows, 1, 1, past]),
+      window_bias: new Tensor("float32", causalBias(count), [count, count]),
+      logits_from: new Tensor("int64", BigInt64Array.of(BigInt(count - 1)), [1]),
+    };
+    for (let layer = 0; layer < layers; layer++) {
+      feeds[`past_key.${layer}`] =
+        new Tensor("float32", rowsOf(cache.keys[layer]!, rowSize), [rows, heads, headSize, past]);
+      feeds[`past_value.${layer}`] =
+        new Tensor("float32", rowsOf(cache.values[layer]!, rowSize), [rows, heads, past, headSize]);
+    }
+    const { logits, new_key: newKeys, new_value: newValues } = await this.#session.run(feeds);
+    cache.append(firstRow, rows, count, newKeys!.data as Float32Array, newValues!.data as Float32Array);
+    return logits!.data as Float32Array;
+  }
+}

@@ -1,0 +1,41 @@
+import { openBundle } from "#libs/bundle/bundle.js";
+import { connect } from "#libs/rpc/client.js";
+import { GeneratorService } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
+import { TokenizerService } from "#libs/rpc/gen/tessera/v1/tokenizer_pb.js";
+import { startService, type RunningService } from "#libs/rpc/service.js";
+import { METRICS } from "#libs/telemetry/names.js";
+import { observe } from "#libs/telemetry/metrics.js";
+import type { GeneratorConfig } from "./config.js";
+import { ThreadEngine } from "./engine/thread-engine.js";
+import { WaitingLine } from "./engine/waiting-line.js";
+import { generatorService } from "./service.js";
+
+/** Listen, load the transformer into its thread, warm it up, then serve. */
+export function startGenerator(
+  config: GeneratorConfig, { signal }: { readonly signal?: AbortSignal } = {},
+): Promise<RunningService> {
+  return startService({
+    address: config.address,
+    service: GeneratorService,
+    ...(signal && { signal }),
+    async load() {
+      const bundle = await openBundle(config.bundleFolder);
+      const { manifest } = bundle;
+      const { threads, provider } = config;
+      const graphFile = bundle.path(manifest.transformer.file);
+      const engine = await ThreadEngine.open({ graphFile, manifest, threads, provider });
+      const tokenizer = connect(TokenizerService, config.tokenizerAddress);
+      const line = new WaitingLine(config.maxQueueLength);
+      observe(METRICS.queueLength, () => line.waiting);
+      return {
+        implementation: generatorService({
+          bundle, engine, line, maxWaiting: config.maxQueueLength, tokenizer: tokenizer.client,
+        }),
+        async close() {
+          tokenizer.close();
+          await engine.close();
+        },
+      };
+    },
+  });
+}
