@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from cosmos import PatchDecoder, PatchEncoder, TokenDecoder, to_patches
+from muon import Muon
 
 HELD_OUT_IMAGES = 1024
 
@@ -126,7 +127,10 @@ def main():
     rng = np.random.default_rng(config["seed"] + len(log))
     stage = {"encoder": EncoderStage, "decoder": DecoderStage}[args.stage](model, config, images, rng)
     held = to_tensor(images[-HELD_OUT_IMAGES:][:256])
-    optimizer = torch.optim.AdamW(stage.parameters, lr=settings["lr"], betas=(0.9, 0.98), weight_decay=0.01)
+    vectors = [p for p in stage.parameters if p.ndim == 1]
+    matrices = [p for p in stage.parameters if p.ndim > 1]
+    optimizers = [Muon(matrices, lr=settings["muonLr"]), torch.optim.AdamW(vectors, lr=settings["adamLr"], weight_decay=0.0)]
+    rates = [settings["muonLr"], settings["adamLr"]]
     seconds = 60 * (args.minutes or settings["minutes"])
     started, reported, steps = time.time(), time.time(), 0
 
@@ -140,13 +144,16 @@ def main():
         (out / "codec.tmp").rename(out / "codec.pt")
 
     while (elapsed := time.time() - started) < seconds:
-        for group in optimizer.param_groups:
-            group["lr"] = settings["lr"] * min(1, (steps + 1) / 50) * (0.505 + 0.495 * math.cos(math.pi * elapsed / seconds))
+        share = min(1, (steps + 1) / 50) * (0.505 + 0.495 * math.cos(math.pi * elapsed / seconds))
         loss = stage.loss()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer, rate in zip(optimizers, rates):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * share
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(stage.parameters, 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         steps += 1
         if time.time() - reported > 30:
             report(loss)
