@@ -1,0 +1,103 @@
+import { createHash } from "node:crypto";
+import { createReadStream, existsSync } from "node:fs";
+import { chmod, mkdtemp, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { fileURLToPath } from "node:url";
+import { invalidRequest, mismatch, notFound } from "#libs/errors/errors.js";
+import { parseManifest } from "./parse-manifest.js";
+import type { FileEntry, Manifest } from "./manifest.js";
+
+const MANIFEST_FILE = "model.json";
+
+/** A model folder whose manifest has been checked. */
+export interface Bundle {
+  readonly folder: string;
+  readonly manifest: Manifest;
+  /** SHA-256 of the bytes of `model.json`, 64 lower-case hexadecimal digits. */
+  readonly digest: string;
+  /** The absolute path of one of the bundle's files, e.g. `tokenizer.json`. @throws mismatch if the manifest does not list it. */
+  path(file: string): string;
+}
+
+/** The bundle that comes with the package. */
+export const DEFAULT_BUNDLE: string = join(packageRoot(), "libs", "models", "emoji-96");
+
+/**
+ * Open a model folder.
+ * @param options.verify read every file through and compare its SHA-256; false compares sizes only. Default true.
+ * @throws not-found without `model.json`; mismatch naming the field or the file that is wrong.
+ */
+export async function openBundle(
+  folder: string, options: { readonly verify?: boolean; readonly signal?: AbortSignal } = {},
+): Promise<Bundle> {
+  const root = resolve(folder);
+  const manifestPath = join(root, MANIFEST_FILE);
+  if (!existsSync(manifestPath)) throw notFound(`no model bundle: ${manifestPath} does not exist`);
+  const bytes = await readFile(manifestPath);
+  const manifest = parseManifest(parseJson(bytes.toString("utf8")));
+  for (const [file, entry] of Object.entries(manifest.files)) {
+    await checkFile(join(root, file), entry, options.verify ?? true, options.signal);
+  }
+  const path = (file: string): string => {
+    if (!Object.hasOwn(manifest.files, file)) throw mismatch(`${MANIFEST_FILE} does not list ${file}`);
+    return join(root, file);
+  };
+  return { folder: root, manifest, digest: createHash("sha256").update(bytes).digest("hex"), path };
+}
+
+/**
+ * Write a new model folder, whole or not at all: it is filled under another name beside its place and then moved there.
+ * @param manifest all of `model.json` but `files`, which is measured here. Equal contents give equal bytes.
+ * @param files contents by plain file name.
+ * @throws invalid-request if `folder` exists; mismatch if the manifest is not valid.
+ */
+export async function writeBundle(
+  folder: string, manifest: Omit<Manifest, "files">, files: Readonly<Record<string, Uint8Array>>,
+): Promise<Bundle> {
+  const target = resolve(folder);
+  if (existsSync(target)) throw invalidRequest("out", "a folder that does not exist yet", target);
+  const entries = Object.entries(files).map(([name, bytes]): [string, FileEntry] => [
+    name, { sha256: createHash("sha256").update(bytes).digest("hex"), bytes: bytes.length },
+  ]);
+  const complete = parseManifest({ ...manifest, files: Object.fromEntries(entries) });
+  const draft = await mkdtemp(join(dirname(target), `.${basename(target)}-`)).catch((cause: NodeJS.ErrnoException) => {
+    throw invalidRequest("out", `in a folder that can be written (${cause.code})`, target);
+  });
+  try {
+    for (const [name, bytes] of Object.entries(files)) await writeFile(join(draft, name), bytes);
+    await writeFile(join(draft, MANIFEST_FILE), `${JSON.stringify(complete, null, 2)}\n`);
+    await chmod(draft, 0o755); // mkdtemp makes a folder for its owner alone.
+    await rename(draft, target);
+  } finally {
+    await rm(draft, { recursive: true, force: true });
+  }
+  return openBundle(target, { verify: false });
+}
+
+async function checkFile(path: string, entry: FileEntry, verify: boolean, signal: AbortSignal | undefined): Promise<void> {
+  const name = basename(path);
+  const size = await stat(path).then((info) => info.size, () => undefined);
+  if (size === undefined) throw mismatch(`the bundle lacks ${name}`);
+  if (size !== entry.bytes) throw mismatch(`${name} must have ${entry.bytes} bytes, got ${size}`);
+  if (!verify) return;
+  const hash = createHash("sha256");
+  await pipeline(createReadStream(path), hash, { signal });
+  const sha256 = hash.digest("hex");
+  if (sha256 !== entry.sha256) throw mismatch(`${name} must have SHA-256 ${entry.sha256}, got ${sha256}`);
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw mismatch(`${MANIFEST_FILE} is not valid JSON`);
+  }
+}
+
+/** The same whether this runs from the sources or from what they are compiled to. */
+function packageRoot(): string {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(folder, "package.json"))) folder = dirname(folder);
+  return folder;
+}

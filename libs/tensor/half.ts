@@ -1,0 +1,46 @@
+const words = new Uint32Array(1);
+const floats = new Float32Array(words.buffer);
+
+/** Widen IEEE 754 binary16 words; exact. */
+export function floatsFromHalves(halves: Uint16Array): Float32Array {
+  return Float32Array.from(halves, floatFromHalf);
+}
+
+/** Widen bfloat16 words (the upper half of a binary32); exact. */
+export function floatsFromBfloat16(words16: Uint16Array): Float32Array {
+  const bits = Uint32Array.from(words16, (word) => word << 16);
+  return new Float32Array(bits.buffer);
+}
+
+/** Round to IEEE 754 binary16 words, ties to even; beyond 65504 becomes infinity. */
+export function halvesFromFloats(values: Float32Array): Uint16Array {
+  return Uint16Array.from(values, halfFromFloat);
+}
+
+function floatFromHalf(half: number): number {
+  const sign = half & 0x8000 ? -1 : 1;
+  const exponent = (half >> 10) & 0x1f;
+  const fraction = half & 0x3ff;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 31) return fraction === 0 ? sign * Infinity : NaN;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
+
+function halfFromFloat(value: number): number {
+  floats[0] = value;
+  const sign = (words[0] >>> 16) & 0x8000;
+  const magnitude = words[0] & 0x7fffffff;
+  if (magnitude > 0x7f800000) return sign | 0x7e00;
+  if (magnitude >= 0x477ff000) return sign | 0x7c00;
+  if (magnitude < 0x38800000) return sign | roundHalfEven(Math.abs(value) * 2 ** 24);
+  // A carry out of the fraction raises the exponent, as it should.
+  const rounding = 0xfff + ((magnitude >>> 13) & 1);
+  return sign | ((magnitude + rounding - 0x38000000) >>> 13);
+}
+
+/** Exact here: the argument is a binary32 scaled by a power of two. */
+function roundHalfEven(value: number): number {
+  const floor = Math.floor(value);
+  const rest = value - floor;
+  return rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? floor + 1 : floor;
+}
