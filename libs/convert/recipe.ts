@@ -1,0 +1,82 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import type { SamplingDefaults } from "#libs/bundle/manifest.js";
+import { parseDefaults, parseTemplate } from "#libs/bundle/parse-manifest.js";
+import { mismatch } from "#libs/errors/errors.js";
+import { Fields } from "#libs/json/fields.js";
+
+/** What a checkpoint's makers say of it that its weights do not. */
+export interface Recipe {
+  readonly name: string;
+  /** SPDX expression. */
+  readonly licence: string;
+  readonly promptTemplate: string;
+  readonly negativePromptTemplate: string;
+  readonly unconditionalPrompt: string;
+  readonly maxPromptTokens: number;
+  readonly defaults: SamplingDefaults;
+  /** Rows and columns of image tokens. */
+  readonly grid: readonly [height: number, width: number];
+  readonly provenance: Readonly<Record<string, string>>;
+  readonly metrics: Readonly<Record<string, number>>;
+}
+
+/** What the caller of the converter says; wins over the recipe. */
+export interface RecipeOverrides {
+  readonly name?: string;
+  readonly grid?: readonly [height: number, width: number];
+}
+
+const RECIPE_FILE = "tessera.json";
+
+/**
+ * What the published SimpleAR checkpoints were trained and are sampled with.
+ * @see wdrink/SimpleAR, generate.py
+ */
+const SIMPLEAR = {
+  licence: "Apache-2.0",
+  promptTemplate: "<|t2i|>A highly realistic image of {prompt}<|soi|>",
+  negativePromptTemplate: "<|t2i|>{prompt}<|soi|>",
+  unconditionalPrompt:
+    "<|t2i|>An image of aerial view, overexposed, low quality, deformation, a poor composition, bad hands, bad teeth, " +
+    "bad eyes, bad limbs, distortion<|soi|>",
+  maxPromptTokens: 512,
+  defaults: { guidanceScale: 6, temperature: 1, topK: 0, topP: 1 },
+  provenance: {},
+  metrics: {},
+} satisfies Omit<Recipe, "name" | "grid">;
+
+/**
+ * The recipe of a checkpoint folder: its `tessera.json`, or what holds for the published SimpleAR checkpoints.
+ * @throws mismatch naming a field of `tessera.json`, or if neither says the model's name and grid.
+ */
+export async function readRecipe(folder: string, overrides: RecipeOverrides): Promise<Recipe> {
+  const path = join(folder, RECIPE_FILE);
+  if (existsSync(path)) return { ...parseRecipe(await Fields.fromFile(path)), ...overrides };
+  const { name, grid } = overrides;
+  if (name === undefined || grid === undefined) {
+    throw mismatch(`the checkpoint has no ${RECIPE_FILE}: give the model's name and its grid of image tokens`);
+  }
+  return { ...SIMPLEAR, name, grid };
+}
+
+function parseRecipe(fields: Fields): Recipe {
+  const grid = fields.integers("grid", 1);
+  if (grid.length !== 2) throw fields.refuse("grid", "rows and columns", grid);
+  const defaults = fields.object("defaults");
+  const recipe: Recipe = {
+    name: fields.string("name"),
+    licence: fields.string("licence"),
+    promptTemplate: parseTemplate(fields, "promptTemplate"),
+    negativePromptTemplate: parseTemplate(fields, "negativePromptTemplate"),
+    unconditionalPrompt: fields.string("unconditionalPrompt"),
+    maxPromptTokens: fields.integer("maxPromptTokens", 1),
+    defaults: parseDefaults(defaults),
+    grid: [grid[0], grid[1]],
+    provenance: fields.record("provenance", "string"),
+    metrics: fields.record("metrics", "number"),
+  };
+  defaults.finish();
+  fields.finish();
+  return recipe;
+}

@@ -1,0 +1,129 @@
+import type { WeightType } from "#libs/bundle/manifest.js";
+import { attention, repeatWindowBias } from "#libs/onnx/attention.js";
+import { dataTypeNumber, Graph, type Value } from "#libs/onnx/graph.js";
+import { linear, stackLinear } from "#libs/onnx/linear.js";
+import { rmsNorm } from "#libs/onnx/rms-norm.js";
+import { rotate, rotation, type Rotation } from "#libs/onnx/rope.js";
+import { swiglu } from "#libs/onnx/swiglu.js";
+import { halvesFromFloats } from "#libs/tensor/half.js";
+import type { Qwen2Checkpoint, Qwen2Layer } from "./qwen2-checkpoint.js";
+import type { Qwen2Config } from "./qwen2-config.js";
+
+/** Which part of the vocabulary are image tokens, and how weight matrices are stored. */
+export interface TransformerOptions {
+  /** Id of image token 0. */
+  readonly tokenOffset: number;
+  readonly codebookSize: number;
+  readonly weights: WeightType;
+}
+
+/** What all layers share. */
+interface Inputs {
+  readonly rotation: Rotation;
+  readonly pastBias: Value;
+  /** `[G * S, S]`. */
+  readonly windowBias: Value;
+}
+
+/** A layer's result and its rows for the cache, `[B, H, D, S]` and `[B, H, S, D]`. */
+interface LayerOutput {
+  readonly hidden: Value;
+  readonly newKey: Value;
+  readonly newValue: Value;
+}
+
+/** The end of an axis, whatever its size. */
+const TO_THE_END = Number.MAX_SAFE_INTEGER;
+
+/**
+ * The transformer graph of a bundle, as `TransformerSection` describes it; of the head only the image tokens' rows.
+ * Norms, biases and sums are float32 in every weight type; the embedding is stored as fp16 unless weights are fp32.
+ * @throws mismatch if the checkpoint holds more or less than the network needs.
+ */
+export async function buildTransformer(checkpoint: Qwen2Checkpoint, options: TransformerOptions): Promise<Uint8Array> {
+  const { config } = checkpoint;
+  const graph = new Graph("transformer");
+  const ids = graph.input("ids", "int64", ["B", "S"]);
+  const positions = graph.input("positions", "int64", ["B", "S"]);
+  const pastBias = graph.input("past_bias", "float32", ["B", 1, 1, "T"]);
+  const windowBias = graph.input("window_bias", "float32", ["S", "S"]);
+  const logitsFrom = graph.input("logits_from", "int64", [1]);
+  const inputs: Inputs = {
+    rotation: graph.scope("rotation", () => rotation(graph, positions, config.headSize, config.ropeTheta)),
+    pastBias,
+    windowBias: repeatWindowBias(graph, windowBias, config),
+  };
+  const embedding = await checkpoint.embedding();
+  let hidden = graph.scope("embedding", () => embed(graph, ids, embedding, config, options.weights));
+  const outputs: LayerOutput[] = [];
+  for (let index = 0; index < config.layers; index++) {
+    const layer = await checkpoint.layer(index);
+    outputs.push(graph.scope(`layer.${index}`, () => addLayer(graph, hidden, layer, index, config, inputs, options.weights)));
+    hidden = outputs[index].hidden;
+  }
+  const finalNorm = await checkpoint.finalNorm();
+  const head = await checkpoint.head(embedding);
+  checkpoint.finish();
+  const kept = graph.op("Slice", [hidden, logitsFrom, graph.ints(TO_THE_END), graph.ints(1)]);
+  const normal = graph.scope("norm", () => rmsNorm(graph, kept, finalNorm, config.normEpsilon));
+  const logits = graph.scope("head", () => linear(graph, normal, imageRows(head, config, options), options.weights));
+  addOutputs(graph, logits, outputs, config, options);
+  return graph.toBytes();
+}
+
+function embed(graph: Graph, ids: Value, table: Float32Array, config: Qwen2Config, weights: WeightType): Value {
+  const dims = [config.vocabularySize, config.hiddenSize];
+  if (weights === "fp32") return graph.op("Gather", [graph.constant("weight", table, dims), ids], { axis: 0 });
+  const rows = graph.op("Gather", [graph.constant("weight", halvesFromFloats(table), dims), ids], { axis: 0 });
+  return graph.op("Cast", [rows], { to: dataTypeNumber("float32") });
+}
+
+function addLayer(
+  graph: Graph, x: Value, layer: Qwen2Layer, index: number, config: Qwen2Config, inputs: Inputs, weights: WeightType,
+): LayerOutput {
+  const normal = graph.scope("attention_norm", () => rmsNorm(graph, x, layer.attentionNorm, config.normEpsilon));
+  const attended = graph.scope("attention", () => addAttention(graph, normal, layer, index, config, inputs, weights));
+  const middle = graph.op("Add", [x, attended.hidden]);
+  const middleNormal = graph.scope("feed_forward_norm", () => rmsNorm(graph, middle, layer.feedForwardNorm, config.normEpsilon));
+  const changed = graph.scope("feed_forward", () => swiglu(graph, middleNormal, layer.feedForward, weights));
+  return { ...attended, hidden: graph.op("Add", [middle, changed]) };
+}
+
+function addAttention(
+  graph: Graph, x: Value, layer: Qwen2Layer, index: number, config: Qwen2Config, inputs: Inputs, weights: WeightType,
+): LayerOutput {
+  const { heads, keyValueHeads, headSize } = config;
+  const context = {
+    pastKey: graph.input(`past_key.${index}`, "float32", ["B", keyValueHeads, headSize, "T"]),
+    pastValue: graph.input(`past_value.${index}`, "float32", ["B", keyValueHeads, "T", headSize]),
+    pastBias: inputs.pastBias,
+    windowBias: inputs.windowBias,
+  };
+  const stacked = stackLinear([layer.query, layer.key, layer.value]);
+  const all = graph.scope("query_key_value", () => linear(graph, x, stacked, weights));
+  const split = graph.op("Reshape", [all, graph.ints(0, 0, heads + 2 * keyValueHeads, headSize)]);
+  const [turning, value] = graph.ops("Split", [split, graph.ints(heads + keyValueHeads, keyValueHeads)], 2, { axis: 2 });
+  const turned = rotate(graph, turning, inputs.rotation);
+  const [query, key] = graph.ops("Split", [turned, graph.ints(heads, keyValueHeads)], 2, { axis: 2 });
+  const newKey = graph.op("Transpose", [key], { perm: [0, 2, 3, 1] });
+  const newValue = graph.op("Transpose", [value], { perm: [0, 2, 1, 3] });
+  const mixed = attention(graph, query, newKey, newValue, context, config);
+  const hidden = graph.scope("output", () => linear(graph, mixed, layer.output, weights));
+  return { hidden, newKey, newValue };
+}
+
+function imageRows(head: Float32Array, { hiddenSize }: Qwen2Config, { tokenOffset, codebookSize }: TransformerOptions) {
+  const weight = head.subarray(tokenOffset * hiddenSize, (tokenOffset + codebookSize) * hiddenSize);
+  return { weight, rows: codebookSize, columns: hiddenSize };
+}
+
+function addOutputs(
+  graph: Graph, logits: Value, layers: readonly LayerOutput[], config: Qwen2Config, options: TransformerOptions,
+): void {
+  const stack = (values: readonly Value[]): Value =>
+    graph.op("Concat", values.map((value) => graph.op("Unsqueeze", [value, graph.ints(0)])), { axis: 0 });
+  const { layers: count, keyValueHeads, headSize } = config;
+  graph.output("logits", logits, "float32", ["B", "kept", options.codebookSize]);
+  graph.output("new_key", stack(layers.map((layer) => layer.newKey)), "float32", [count, "B", keyValueHeads, headSize, "S"]);
+  graph.output("new_value", stack(layers.map((layer) => layer.newValue)), "float32", [count, "B", keyValueHeads, "S", headSize]);
+}
