@@ -1,0 +1,39 @@
+"""Draw the curves of a run: `python plot_curves.py --codec DIR --transformer DIR --out curves.png`."""
+
+import argparse
+from pathlib import Path
+
+import matplotlib
+import torch
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ("codec", "transformer", "out"):
+        parser.add_argument(f"--{name}", required=True)
+    args = parser.parse_args()
+    codec = torch.load(Path(args.codec) / "codec.pt")["log"]
+    transformer = torch.load(Path(args.transformer) / "training.pt", weights_only=False)["log"]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
+    start = 0
+    for stage in dict.fromkeys(row["stage"] for row in codec):
+        rows = [row for row in codec if row["stage"] == stage]
+        left.plot([(start + row["seconds"]) / 60 for row in rows], [row["psnr"] for row in rows], label=stage)
+        start += rows[-1]["seconds"]
+    left.set(xlabel="minutes", ylabel="PSNR of held-out reconstructions, dB", title="codec")
+    sequences = [row["sequences"] / 1000 for row in transformer]
+    right.plot(sequences, [row["loss"] for row in transformer], label="training")
+    right.plot(sequences, [row["heldOutLoss"] for row in transformer], label="held out")
+    right.set(xlabel="thousand sequences", ylabel="nats per image token", title="transformer")
+    for axes in (left, right):
+        axes.legend()
+        axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(args.out, dpi=90)
+
+
+if __name__ == "__main__":
+    main()
