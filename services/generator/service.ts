@@ -44,6 +44,12 @@ function settingsOf(valid: ValidGeneration): MessageInitShape<typeof GenerationS
   return { guidanceScale, temperature, topK, topP, seed, imageCount };
 }
 
+function sequenceOf(valid: ValidGeneration, encoded: EncodeResponse, imageIndex: number): SequenceRequest {
+  const { guidanceScale, temperature, topK, topP, seed } = valid;
+  const { promptTokens, negativePromptTokens } = encoded;
+  return { promptTokens, negativePromptTokens, guidanceScale, temperature, topK, topP, seed, imageIndex };
+}
+
 async function tokenize({ parts, valid, signal, parent }: Job, deadline: number): Promise<EncodeResponse> {
   const { prompt, negativePrompt } = valid;
   const text = negativePrompt === undefined ? { prompt } : { prompt, negativePrompt };
@@ -135,9 +141,7 @@ async function* generate(job: Job, deadline: number): AsyncGenerator<Response> {
     };
     yield { event: { case: "started", value: started } };
     for (let imageIndex = 0; imageIndex < valid.imageCount; imageIndex++) {
-      const { promptTokens, negativePromptTokens } = encoded;
-      const request: SequenceRequest = { ...valid, promptTokens, negativePromptTokens, imageIndex };
-      yield* generateOne(job, request, { queueMs, tokenizeMs });
+      yield* generateOne(job, sequenceOf(valid, encoded, imageIndex), { queueMs, tokenizeMs });
     }
   } finally {
     ticket.leave();
@@ -152,7 +156,7 @@ export function generatorService(parts: GeneratorParts): ServiceImplementation<t
       const valid = validateGeneration(request.generation, bundle.manifest);
       yield* generate({ parts, valid, signal, parent: context.active(), arrivedAt: performance.now() }, deadline);
     },
-    async *generateStages() {
+    generateStages() {
       throw unsupported(`${bundle.manifest.name} has discrete tokens: use Generate`);
     },
     async getGeneratorInfo() {
