@@ -12,7 +12,7 @@ export interface ServingLine {
 
 /**
  * Be the process of one service until SIGTERM or SIGINT; does not return. Exits 0 after a drain, or at once at a second
- * signal; exits 1, with one line on stderr, if the service cannot start.
+ * signal; exits 1, with one line on stderr, if the service cannot start. A parent with an IPC channel takes it along.
  * @param name e.g. `tokenizer`.
  * @param start read the configuration and start; `signal` gives up when a stop comes first.
  */
@@ -20,6 +20,7 @@ export async function serve(
   name: string, start: (options: { readonly signal: AbortSignal }) => Promise<RunningService>,
 ): Promise<never> {
   nameLog(name);
+  leaveWithParent();
   const stopSignal = stopOnSignals();
   const telemetry = await startTelemetry(`tessera-${name}`);
   const service = await start({ signal: stopSignal }).catch((error: unknown) => {
@@ -36,6 +37,14 @@ export async function serve(
   await telemetry.stop();
   log.info("stopped");
   process.exit(0);
+}
+
+/** If another process of ours started this one over a channel, end as soon as it is gone, however it went. */
+function leaveWithParent(): void {
+  const leave = () => process.exit(1);
+  // Only a process with a channel knows whether it is connected; the parent may be gone before this line.
+  if (process.connected === false) leave();
+  process.on("disconnect", leave);
 }
 
 /** Fires at the first SIGTERM or SIGINT. The second ends the process, with the exit code that shells give that signal. */
