@@ -1,0 +1,40 @@
+import { hostPortEnv } from "#libs/config/env.js";
+import { invalidRequest } from "#libs/errors/errors.js";
+
+/** Readers of flags; each returns undefined for a flag left out and throws AppError `invalid-request` naming the flag. */
+
+/** A whole number in `min .. max`, both included. */
+export function integerFlag(
+  name: string, text: string | undefined, { min, max }: { readonly min: number; readonly max: number },
+): number | undefined {
+  if (text === undefined) return undefined;
+  const value = /^\d{1,15}$/.test(text) ? Number(text) : NaN;
+  if (!(value >= min && value <= max)) throw invalidRequest(name, `a whole number ${min} .. ${max}`, text);
+  return value;
+}
+
+/** A number in `min .. max`, both included, in decimal notation. */
+export function floatFlag(
+  name: string, text: string | undefined, { min, max }: { readonly min: number; readonly max: number },
+): number | undefined {
+  if (text === undefined) return undefined;
+  const value = /^(\d+\.?\d*|\.\d+)$/.test(text) ? Number(text) : NaN;
+  if (!(value >= min && value <= max)) throw invalidRequest(name, `a number ${min} .. ${max}`, text);
+  return value;
+}
+
+/** A seed: a whole number of 64 bits. */
+export function seedFlag(name: string, text: string | undefined): bigint | undefined {
+  if (text === undefined) return undefined;
+  if (!/^\d{1,20}$/.test(text) || BigInt(text) >= 2n ** 64n) {
+    throw invalidRequest(name, "a whole number 0 .. 18446744073709551615", text);
+  }
+  return BigInt(text);
+}
+
+/** An address `host:port`. */
+export function hostPortFlag(name: string, text: string | undefined): string | undefined {
+  if (text === undefined) return undefined;
+  if (text === "") throw invalidRequest(name, "host:port", text);
+  return hostPortEnv({ [name]: text }, name, { default: "" });
+}

@@ -1,0 +1,109 @@
+import { extname } from "node:path";
+import { AppError, invalidRequest } from "#libs/errors/errors.js";
+import { MAX_IMAGE_COUNT } from "#libs/rpc/limits.js";
+import { parseFlags } from "./command.js";
+import { floatFlag, hostPortFlag, integerFlag, seedFlag } from "./flags.js";
+
+/** How pictures are written into files. */
+export type FileFormat = "png" | "webp" | "jpeg";
+
+/** What the command line of `generate` asks for. A field left out takes the bundle's default. */
+export interface GenerateOptions {
+  readonly prompt: string;
+  readonly negativePrompt: string | undefined;
+  readonly seed: bigint | undefined;
+  readonly guidanceScale: number | undefined;
+  readonly temperature: number | undefined;
+  readonly topK: number | undefined;
+  readonly topP: number | undefined;
+  readonly imageCount: number;
+  /** Undefined: the embedded bundle. */
+  readonly bundleFolder: string | undefined;
+  /** `host:port` of a decoder that runs already; undefined starts the services. */
+  readonly target: string | undefined;
+  /** Undefined: named after prompt and seed, in `out/`. */
+  readonly outFile: string | undefined;
+  readonly format: FileFormat;
+  /** Where previews go; undefined asks for none. */
+  readonly previewFolder: string | undefined;
+  readonly isJson: boolean;
+}
+
+/** What `generate --help` prints. */
+export const GENERATE_HELP = `npm run generate -- PROMPT [flags]
+
+Makes a picture of PROMPT. Starts the services for it, or uses running ones.
+
+  --seed N           fixes the picture: same seed and settings, same picture; 0 .. 2^64 - 1
+  --guidance S       how strongly the prompt steers, 1 .. 100; 1 turns guidance off
+  --temperature T    0 .. 100; 0 takes the most likely token each time
+  --top-k K          keeps the K most likely tokens; 0 keeps all
+  --top-p P          keeps the most likely tokens up to this probability; > 0 .. 1
+  --negative TEXT    what to steer away from
+  --images N         so many pictures and a contact sheet; 1 .. ${MAX_IMAGE_COUNT}
+  --bundle DIR       the model; the embedded one if left out
+  --out FILE         .png, .webp or .jpg; out/PROMPT-SEED.png if left out
+  --previews DIR     writes a preview there after each finished row of tokens
+  --target HOST:PORT a decoder that runs already
+  --json             the last line of stdout is one JSON object
+  --help             this text
+`;
+
+const FLAGS = {
+  seed: { type: "string" },
+  guidance: { type: "string" },
+  temperature: { type: "string" },
+  "top-k": { type: "string" },
+  "top-p": { type: "string" },
+  negative: { type: "string" },
+  images: { type: "string" },
+  bundle: { type: "string" },
+  out: { type: "string" },
+  previews: { type: "string" },
+  target: { type: "string" },
+  json: { type: "boolean", default: false },
+  help: { type: "boolean", default: false },
+} as const;
+
+const FORMATS: Readonly<Record<string, FileFormat>> = { ".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg" };
+
+/**
+ * Parse the command line of `generate`.
+ * @returns undefined if it asks for help.
+ * @throws AppError `invalid-request` naming the flag, its rule and the value.
+ */
+export function parseGenerateOptions(args: readonly string[]): GenerateOptions | undefined {
+  const { values, positionals } = parseFlags({ args: [...args], options: FLAGS, allowPositionals: true, strict: true });
+  if (values.help) return undefined;
+  const [prompt = "", ...more] = positionals;
+  if (prompt.trim() === "") throw new AppError("invalid-request", "PROMPT must not be empty");
+  if (more.length > 0) {
+    throw new AppError("invalid-request", `PROMPT must be one argument, got ${positionals.length}: put it in quotes`);
+  }
+  if (values.target !== undefined && values.bundle !== undefined) {
+    throw new AppError("invalid-request", "`--bundle` has no meaning with `--target`: the services there have theirs");
+  }
+  return {
+    prompt,
+    negativePrompt: values.negative,
+    seed: seedFlag("--seed", values.seed),
+    guidanceScale: floatFlag("--guidance", values.guidance, { min: 1, max: 100 }),
+    temperature: floatFlag("--temperature", values.temperature, { min: 0, max: 100 }),
+    topK: integerFlag("--top-k", values["top-k"], { min: 0, max: 2 ** 32 - 1 }),
+    topP: floatFlag("--top-p", values["top-p"], { min: 0, max: 1 }),
+    imageCount: integerFlag("--images", values.images, { min: 1, max: MAX_IMAGE_COUNT }) ?? 1,
+    bundleFolder: values.bundle,
+    target: hostPortFlag("--target", values.target),
+    outFile: values.out,
+    format: formatOf(values.out),
+    previewFolder: values.previews,
+    isJson: values.json,
+  };
+}
+
+function formatOf(outFile: string | undefined): FileFormat {
+  if (outFile === undefined) return "png";
+  const format = FORMATS[extname(outFile).toLowerCase()];
+  if (format === undefined) throw invalidRequest("--out", "a file that ends in .png, .webp or .jpg", outFile);
+  return format;
+}

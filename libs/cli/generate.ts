@@ -1,0 +1,61 @@
+import { runCommand } from "./command.js";
+import { contactSheet } from "./contact-sheet.js";
+import { generateImages, type GeneratedImages } from "./generate-images.js";
+import { GENERATE_HELP, parseGenerateOptions, type GenerateOptions } from "./generate-options.js";
+import { defaultOutFile, numberedFile, writeOutFile } from "./out-files.js";
+import { openProgress } from "./progress.js";
+import { reportOf, summaryOf, type WrittenFiles } from "./report.js";
+import { firstEnd, startStack, stopStack } from "./stack.js";
+
+/** How long a service may take to leave once the work is done or given up: nothing of worth is open then. */
+const STOP_GRACE_MS = 3000;
+
+const seconds = (since: number) => Math.round(performance.now() - since) / 1000;
+
+/** Work with the decoder at `--target`, or with services of our own that are gone when the work ends. */
+async function withDecoder<T>(
+  options: GenerateOptions, { signal }: { readonly signal: AbortSignal },
+  work: (address: string, options: { readonly signal: AbortSignal }) => Promise<T>,
+): Promise<T> {
+  if (options.target !== undefined) return work(options.target, { signal });
+  const { bundleFolder } = options;
+  const env = {
+    TESSERA_LOG_LEVEL: process.env["TESSERA_LOG_LEVEL"] || "warn", ...(bundleFolder && { TESSERA_BUNDLE: bundleFolder }),
+  };
+  const stack = await startStack({ env, signal });
+  const broken = new AbortController();
+  void firstEnd(stack).then((error) => broken.abort(error));
+  try {
+    return await work(stack.decoder.address, { signal: AbortSignal.any([signal, broken.signal]) });
+  } catch (error) {
+    broken.signal.throwIfAborted();
+    throw error;
+  } finally {
+    await stopStack(stack, STOP_GRACE_MS);
+  }
+}
+
+async function writeFiles({ started, images }: GeneratedImages, options: GenerateOptions): Promise<WrittenFiles> {
+  const file = options.outFile ?? defaultOutFile(options.prompt, started.settings?.seed ?? 0n);
+  const pictures = images.map(({ picture }) => picture.data);
+  const files = pictures.length === 1 ? [file] : pictures.map((_, imageIndex) => numberedFile(file, imageIndex));
+  await Promise.all(files.map((name, index) => writeOutFile(name, pictures[index])));
+  if (files.length > 1) await writeOutFile(file, await contactSheet(pictures, images[0].picture, options.format));
+  return { file, files };
+}
+
+await runCommand(async ({ signal }) => {
+  const options = parseGenerateOptions(process.argv.slice(2));
+  if (options === undefined) return void process.stdout.write(GENERATE_HELP);
+
+  const progress = openProgress(process.stderr);
+  const commandAt = performance.now();
+  if (options.target === undefined) progress.say("starting the services");
+  await withDecoder(options, { signal }, async (address, { signal: anyStop }) => {
+    const startSeconds = seconds(commandAt);
+    const generated = await generateImages(address, options, { progress, signal: anyStop });
+    const written = await writeFiles(generated, options);
+    const report = reportOf(generated, written, { seconds: seconds(commandAt), startSeconds });
+    process.stdout.write(options.isJson ? `${JSON.stringify(report)}\n` : summaryOf(report));
+  });
+});

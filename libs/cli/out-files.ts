@@ -1,0 +1,36 @@
+import { mkdir, writeFile } from "node:fs/promises";
+import { dirname, join, parse } from "node:path";
+import { AppError } from "#libs/errors/errors.js";
+
+const DEFAULT_FOLDER = "out";
+const MAX_SLUG_LENGTH = 48;
+
+/** Where a picture goes if nobody says: `out/three-red-apples-42.png`. */
+export function defaultOutFile(prompt: string, seed: bigint): string {
+  const words = prompt.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, MAX_SLUG_LENGTH).replace(/^-|-$/g, "");
+  return join(DEFAULT_FOLDER, `${words || "image"}-${seed}.png`);
+}
+
+/** Where one of several pictures goes: `apples.png` -> `apples-0.png`. */
+export function numberedFile(file: string, imageIndex: number): string {
+  const { dir, name, ext } = parse(file);
+  return join(dir, `${name}-${imageIndex}${ext}`);
+}
+
+/** Where a preview goes: image 0 after 3 rows -> `0-003.jpg`, so that they sort by time. */
+export function previewFile(folder: string, imageIndex: number, rowsDone: number): string {
+  return join(folder, `${imageIndex}-${String(rowsDone).padStart(3, "0")}.jpg`);
+}
+
+/**
+ * Write a file, and the folders that lead to it.
+ * @throws AppError `permission-denied` naming the file if it cannot be written.
+ */
+export async function writeOutFile(file: string, data: Uint8Array): Promise<void> {
+  try {
+    await mkdir(dirname(file), { recursive: true });
+    await writeFile(file, data);
+  } catch (error) {
+    throw new AppError("permission-denied", `cannot write ${file}: ${(error as Error).message}`, { cause: error });
+  }
+}
