@@ -54,6 +54,7 @@ export async function openBundle(
  */
 export async function writeBundle(
   folder: string, manifest: Omit<Manifest, "files">, files: Readonly<Record<string, Uint8Array>>,
+  options: { readonly signal?: AbortSignal } = {},
 ): Promise<Bundle> {
   const target = resolve(folder);
   if (existsSync(target)) throw invalidRequest("out", "a folder that does not exist yet", target);
@@ -65,7 +66,7 @@ export async function writeBundle(
     throw invalidRequest("out", `in a folder that can be written (${cause.code})`, target);
   });
   try {
-    for (const [name, bytes] of Object.entries(files)) await writeFile(join(draft, name), bytes);
+    for (const [name, bytes] of Object.entries(files)) await writeFile(join(draft, name), bytes, options);
     await writeFile(join(draft, MANIFEST_FILE), `${JSON.stringify(complete, null, 2)}\n`);
     await chmod(draft, 0o755); // mkdtemp makes a folder for its owner alone.
     await rename(draft, target);

@@ -122,7 +122,10 @@ function checkTogether(fields: Fields, { text, image, transformer, decoder, defa
     ["image.tokenOffset", image.tokenOffset === text.vocabularySize, "text.vocabularySize", image.tokenOffset],
     ["image.height", image.height % image.gridHeight === 0, "a multiple of image.gridHeight", image.height],
     ["image.width", image.width % image.gridWidth === 0, "a multiple of image.gridWidth", image.width],
-    ["transformer.keyValueHeads", transformer.heads % transformer.keyValueHeads === 0, "a divisor of transformer.heads", transformer.keyValueHeads],
+    [
+      "transformer.keyValueHeads", transformer.heads % transformer.keyValueHeads === 0, "a divisor of transformer.heads",
+      transformer.keyValueHeads,
+    ],
     ["defaults.topK", defaults.topK <= image.codebookSize, "at most image.codebookSize", defaults.topK],
     [
       "transformer.maxPositions", text.maxPromptTokens + image.gridHeight * image.gridWidth <= transformer.maxPositions,

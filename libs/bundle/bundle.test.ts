@@ -1,0 +1,77 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { appendFile, mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, relative } from "node:path";
+import { afterEach, beforeEach, test } from "node:test";
+import { DEFAULT_BUNDLE, openBundle, writeBundle } from "./bundle.js";
+import type { Manifest } from "./manifest.js";
+
+const MANIFEST: Omit<Manifest, "files"> = {
+  formatVersion: 1, name: "tiny", family: "simplear", licence: "Apache-2.0", provenance: {}, metrics: {},
+  text: {
+    vocabularySize: 9, promptTemplate: "{prompt}", negativePromptTemplate: "{prompt}", unconditionalPrompt: "u", maxPromptTokens: 4,
+    specialTokens: {},
+  },
+  image: { height: 8, width: 8, gridHeight: 1, gridWidth: 1, levels: [2], codebookSize: 2, tokenOffset: 9 },
+  transformer: { file: "t.onnx", weights: "fp32", layers: 1, hiddenSize: 2, heads: 1, keyValueHeads: 1, headSize: 2, maxPositions: 5 },
+  decoder: { file: "d.onnx", weights: "fp32" },
+  defaults: { guidanceScale: 1, temperature: 0, topK: 0, topP: 1 },
+};
+const FILES = { "tokenizer.json": Buffer.from("{}"), "t.onnx": Buffer.from("transformer"), "d.onnx": Buffer.from("decoder") };
+
+let parent: string;
+let folder: string;
+beforeEach(async () => {
+  parent = await mkdtemp(join(tmpdir(), "tessera-bundle-"));
+  folder = join(parent, "bundle");
+});
+afterEach(() => rm(parent, { recursive: true }));
+
+test("a written bundle opens with the digest of its model.json", async () => {
+  const { digest } = await writeBundle(folder, MANIFEST, FILES);
+  const bundle = await openBundle(folder);
+  assert.equal(bundle.digest, digest);
+  assert.equal(digest, createHash("sha256").update(await readFile(join(folder, "model.json"))).digest("hex"));
+  assert.equal(await readFile(bundle.path("t.onnx"), "utf8"), "transformer");
+  assert.throws(() => bundle.path("other"), { kind: "mismatch", message: "model.json does not list other" });
+  assert.deepEqual(await readdir(parent), ["bundle"]);
+});
+
+test("a file that is missing, of another size, or changed is refused by name", async () => {
+  await writeBundle(folder, MANIFEST, FILES);
+  await writeFile(join(folder, "t.onnx"), "transformes");
+  await assert.rejects(openBundle(folder), { kind: "mismatch", message: /^t\.onnx must have SHA-256 [0-9a-f]{64}, got [0-9a-f]{64}$/ });
+  await openBundle(folder, { verify: false });
+  await appendFile(join(folder, "t.onnx"), "!");
+  await assert.rejects(openBundle(folder, { verify: false }), { kind: "mismatch", message: "t.onnx must have 11 bytes, got 12" });
+  await rm(join(folder, "t.onnx"));
+  await assert.rejects(openBundle(folder), { kind: "mismatch", message: "the bundle lacks t.onnx" });
+});
+
+test("a folder without model.json, or with a broken one, is refused", async () => {
+  await assert.rejects(openBundle(folder), { kind: "not-found", message: `no model bundle: ${join(folder, "model.json")} does not exist` });
+  await writeBundle(folder, MANIFEST, FILES);
+  await writeFile(join(folder, "model.json"), "{");
+  await assert.rejects(openBundle(folder), { kind: "mismatch", message: "model.json is not valid JSON" });
+});
+
+test("nothing is written over a folder, and nothing stays behind when writing fails", async () => {
+  await writeBundle(folder, MANIFEST, FILES);
+  await assert.rejects(writeBundle(folder, MANIFEST, FILES), { kind: "invalid-request", message: /`out` must be a folder that does not exist yet/ });
+  await assert.rejects(writeBundle(join(parent, "none", "bundle"), MANIFEST, FILES), { kind: "invalid-request", message: /ENOENT/ });
+  await assert.rejects(writeBundle(join(parent, "other"), MANIFEST, { ...FILES, "no/plain/name": Buffer.of() }), { kind: "mismatch" });
+  await assert.rejects(writeBundle(join(parent, "other"), { ...MANIFEST, name: "" }, FILES), { kind: "mismatch" });
+  assert.deepEqual(await readdir(parent), ["bundle"]);
+});
+
+test("an aborted signal stops the reading", async () => {
+  await writeBundle(folder, MANIFEST, FILES);
+  await assert.rejects(openBundle(folder, { signal: AbortSignal.abort() }), { name: "AbortError" });
+});
+
+test("the default bundle lies in the package, wherever the code runs from", async () => {
+  const root = join(DEFAULT_BUNDLE, "..", "..", "..");
+  assert.equal(relative(root, DEFAULT_BUNDLE), join("libs", "models", "emoji-96"));
+  assert.equal((JSON.parse(await readFile(join(root, "package.json"), "utf8")) as { name: string }).name, "tessera");
+});
