@@ -1,5 +1,5 @@
 import type { WeightType } from "#libs/bundle/manifest.js";
-import { attention, repeatWindowBias } from "#libs/onnx/attention.js";
+import { attention, attentionBias, type AttentionBias } from "#libs/onnx/attention.js";
 import { dataTypeNumber, Graph, type Value } from "#libs/onnx/graph.js";
 import { linear, stackLinear } from "#libs/onnx/linear.js";
 import { rmsNorm } from "#libs/onnx/rms-norm.js";
@@ -15,14 +15,13 @@ export interface TransformerOptions {
   readonly tokenOffset: number;
   readonly codebookSize: number;
   readonly weights: WeightType;
+  readonly signal?: AbortSignal;
 }
 
 /** What all layers share. */
 interface Inputs {
   readonly rotation: Rotation;
-  readonly pastBias: Value;
-  /** `[G * S, S]`. */
-  readonly windowBias: Value;
+  readonly bias: AttentionBias;
 }
 
 /** A layer's result and its rows for the cache, `[B, H, D, S]` and `[B, H, S, D]`. */
@@ -50,13 +49,13 @@ export async function buildTransformer(checkpoint: Qwen2Checkpoint, options: Tra
   const logitsFrom = graph.input("logits_from", "int64", [1]);
   const inputs: Inputs = {
     rotation: graph.scope("rotation", () => rotation(graph, positions, config.headSize, config.ropeTheta)),
-    pastBias,
-    windowBias: repeatWindowBias(graph, windowBias, config),
+    bias: graph.scope("bias", () => attentionBias(graph, pastBias, windowBias, config)),
   };
   const embedding = await checkpoint.embedding();
   let hidden = graph.scope("embedding", () => embed(graph, ids, embedding, config, options.weights));
   const outputs: LayerOutput[] = [];
   for (let index = 0; index < config.layers; index++) {
+    options.signal?.throwIfAborted();
     const layer = await checkpoint.layer(index);
     outputs.push(graph.scope(`layer.${index}`, () => addLayer(graph, hidden, layer, index, config, inputs, options.weights)));
     hidden = outputs[index].hidden;
@@ -93,11 +92,9 @@ function addAttention(
   graph: Graph, x: Value, layer: Qwen2Layer, index: number, config: Qwen2Config, inputs: Inputs, weights: WeightType,
 ): LayerOutput {
   const { heads, keyValueHeads, headSize } = config;
-  const context = {
-    pastKey: graph.input(`past_key.${index}`, "float32", ["B", keyValueHeads, headSize, "T"]),
-    pastValue: graph.input(`past_value.${index}`, "float32", ["B", keyValueHeads, "T", headSize]),
-    pastBias: inputs.pastBias,
-    windowBias: inputs.windowBias,
+  const past = {
+    key: graph.input(`past_key.${index}`, "float32", ["B", keyValueHeads, headSize, "T"]),
+    value: graph.input(`past_value.${index}`, "float32", ["B", keyValueHeads, "T", headSize]),
   };
   const stacked = stackLinear([layer.query, layer.key, layer.value]);
   const all = graph.scope("query_key_value", () => linear(graph, x, stacked, weights));
@@ -107,7 +104,7 @@ function addAttention(
   const [query, key] = graph.ops("Split", [turned, graph.ints(heads, keyValueHeads)], 2, { axis: 2 });
   const newKey = graph.op("Transpose", [key], { perm: [0, 2, 3, 1] });
   const newValue = graph.op("Transpose", [value], { perm: [0, 2, 1, 3] });
-  const mixed = attention(graph, query, newKey, newValue, context, config);
+  const mixed = attention(graph, query, newKey, newValue, past, inputs.bias, config);
   const hidden = graph.scope("output", () => linear(graph, mixed, layer.output, weights));
   return { hidden, newKey, newValue };
 }

@@ -7,16 +7,30 @@ export interface AttentionShape {
   readonly headSize: number;
 }
 
-/** What queries may look at besides themselves. */
-export interface AttentionContext {
+/** The cached rows of one layer. */
+export interface PastRows {
   /** float32 `[B, H, D, T]`. */
-  readonly pastKey: Value;
+  readonly key: Value;
   /** float32 `[B, H, T, D]`. */
-  readonly pastValue: Value;
+  readonly value: Value;
+}
+
+/** What positions may see of each other; shared by all layers. */
+export interface AttentionBias {
   /** Added to the scores of past positions, `[B, 1, 1, T]`. */
-  readonly pastBias: Value;
+  readonly past: Value;
   /** Added to the scores of new positions, `[G * S, S]`: once for each of the G heads that share a key. */
-  readonly windowBias: Value;
+  readonly window: Value;
+  /** T and S, int64 `[2]`. */
+  readonly sizes: Value;
+}
+
+/** @param past `[B, 1, 1, T]`; @param window `[S, S]`. */
+export function attentionBias(graph: Graph, past: Value, window: Value, { heads, keyValueHeads }: AttentionShape): AttentionBias {
+  const groups = heads / keyValueHeads;
+  const repeated = groups === 1 ? window : graph.op("Concat", Array.from({ length: groups }, () => window), { axis: 0 });
+  const [pastSize, newSize] = [past, window].map((value) => graph.op("Shape", [value], { start: -1 }));
+  return { past, window: repeated, sizes: graph.op("Concat", [pastSize, newSize], { axis: 0 }) };
 }
 
 /**
@@ -30,29 +44,18 @@ export interface AttentionContext {
  * @see Vaswani et al., arXiv 1706.03762; Ainslie et al., arXiv 2305.13245 (grouped queries)
  */
 export function attention(
-  graph: Graph, query: Value, key: Value, value: Value, context: AttentionContext, shape: AttentionShape,
+  graph: Graph, query: Value, key: Value, value: Value, past: PastRows, bias: AttentionBias, shape: AttentionShape,
 ): Value {
   const { heads, keyValueHeads, headSize } = shape;
-  const groups = heads / keyValueHeads;
-  const scaled = graph.op("Mul", [query, graph.float(headSize ** -0.5)]);
-  const rows = foldGroups(graph, scaled, shape);
-  const pastScores = graph.op("Add", [graph.op("MatMul", [rows, context.pastKey]), context.pastBias]);
-  const newScores = graph.op("Add", [graph.op("MatMul", [rows, key]), context.windowBias]);
+  const rows = foldGroups(graph, graph.op("Mul", [query, graph.float(headSize ** -0.5)]), shape);
+  const pastScores = graph.op("Add", [graph.op("MatMul", [rows, past.key]), bias.past]);
+  const newScores = graph.op("Add", [graph.op("MatMul", [rows, key]), bias.window]);
   const weights = graph.op("Softmax", [graph.op("Concat", [pastScores, newScores], { axis: -1 })], { axis: -1 });
-  const sizes = graph.op("Concat", [lastSize(graph, pastScores), lastSize(graph, newScores)], { axis: 0 });
-  const [pastWeights, newWeights] = graph.ops("Split", [weights, sizes], 2, { axis: -1 });
-  const mixed = graph.op("Add", [
-    graph.op("MatMul", [pastWeights, context.pastValue]), graph.op("MatMul", [newWeights, value]),
-  ]);
-  const grouped = graph.op("Reshape", [mixed, graph.ints(0, keyValueHeads, groups, -1, headSize)]);
+  const [pastWeights, newWeights] = graph.ops("Split", [weights, bias.sizes], 2, { axis: -1 });
+  const mixed = graph.op("Add", [graph.op("MatMul", [pastWeights, past.value]), graph.op("MatMul", [newWeights, value])]);
+  const grouped = graph.op("Reshape", [mixed, graph.ints(0, keyValueHeads, heads / keyValueHeads, -1, headSize)]);
   const ordered = graph.op("Transpose", [grouped], { perm: [0, 3, 1, 2, 4] });
   return graph.op("Reshape", [ordered, graph.ints(0, 0, heads * headSize)]);
-}
-
-/** The bias `[S, S]` between new positions as `attention` wants it, `[G * S, S]`. */
-export function repeatWindowBias(graph: Graph, windowBias: Value, { heads, keyValueHeads }: AttentionShape): Value {
-  const groups = heads / keyValueHeads;
-  return groups === 1 ? windowBias : graph.op("Concat", Array.from({ length: groups }, () => windowBias), { axis: 0 });
 }
 
 /** `[B, S, heads, D]` -> `[B, H, G * S, D]`; head h * G + g reads key h. */
@@ -60,8 +63,4 @@ function foldGroups(graph: Graph, query: Value, { heads, keyValueHeads, headSize
   const split = graph.op("Reshape", [query, graph.ints(0, 0, keyValueHeads, heads / keyValueHeads, headSize)]);
   const ordered = graph.op("Transpose", [split], { perm: [0, 2, 3, 1, 4] });
   return graph.op("Reshape", [ordered, graph.ints(0, 0, -1, headSize)]);
-}
-
-function lastSize(graph: Graph, value: Value): Value {
-  return graph.op("Shape", [value], { start: -1 });
 }

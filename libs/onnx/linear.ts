@@ -20,7 +20,8 @@ const BLOCK = 32;
 /**
  * A linear layer, `[..., columns]` -> `[..., rows]`. The bias stays float32.
  * @param weights fp16 is a way of storing: ONNX Runtime widens the weights when it loads them.
- *   int8 keeps them in blocks of 32 with a scale each, in memory too; the sums run over 8-bit integers.
+ *   int8 keeps them in blocks of 32 with a scale each, in memory too; the sums run over 8-bit integers. Activations are
+ *   rounded row by row, so that a row's result does not depend on the rows beside it, as it would with one scale for all.
  */
 export function linear(graph: Graph, x: Value, layer: LinearWeights, weights: WeightType): Value {
   const product = weights === "int8" ? blockwiseProduct(graph, x, layer) : graph.op("MatMul", [x, storedTranspose(graph, layer, weights)]);

@@ -3,18 +3,23 @@ const floats = new Float32Array(words.buffer);
 
 /** Widen IEEE 754 binary16 words; exact. */
 export function floatsFromHalves(halves: Uint16Array): Float32Array {
-  return Float32Array.from(halves, floatFromHalf);
+  const values = new Float32Array(halves.length);
+  for (let i = 0; i < halves.length; i++) values[i] = floatFromHalf(halves[i]);
+  return values;
 }
 
 /** Widen bfloat16 words (the upper half of a binary32); exact. */
-export function floatsFromBfloat16(words16: Uint16Array): Float32Array {
-  const bits = Uint32Array.from(words16, (word) => word << 16);
+export function floatsFromBfloat16(upperHalves: Uint16Array): Float32Array {
+  const bits = new Uint32Array(upperHalves.length);
+  for (let i = 0; i < upperHalves.length; i++) bits[i] = upperHalves[i] << 16;
   return new Float32Array(bits.buffer);
 }
 
 /** Round to IEEE 754 binary16 words, ties to even; beyond 65504 becomes infinity. */
 export function halvesFromFloats(values: Float32Array): Uint16Array {
-  return Uint16Array.from(values, halfFromFloat);
+  const halves = new Uint16Array(values.length);
+  for (let i = 0; i < values.length; i++) halves[i] = halfFromFloat(values[i]);
+  return halves;
 }
 
 function floatFromHalf(half: number): number {
