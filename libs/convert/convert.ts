@@ -25,6 +25,7 @@ export interface ConvertOptions extends RecipeOverrides {
   readonly weights: WeightType;
   /** The decoder's weights; left out: fp32 if the transformer's are, else fp16. */
   readonly decoderWeights?: DecoderWeightType;
+  readonly signal?: AbortSignal;
 }
 
 const TOKENIZER_FILE = "tokenizer.json";
@@ -37,7 +38,7 @@ const DECODER_FILE = "decoder.onnx";
  *   unsupported for networks that this build does not write; invalid-request if `outFolder` exists.
  */
 export async function convert(options: ConvertOptions): Promise<Bundle> {
-  const { name, grid } = options;
+  const { name, grid, signal } = options;
   const overrides = { ...(name === undefined ? {} : { name }), ...(grid === undefined ? {} : { grid }) };
   const recipe = await readRecipe(options.lmFolder, overrides);
   const tokenizer = await readTokenizer(options.lmFolder);
@@ -49,11 +50,12 @@ export async function convert(options: ConvertOptions): Promise<Bundle> {
   const decoderWeights = options.decoderWeights ?? (options.weights === "fp32" ? "fp32" : "fp16");
   const manifest = describe(recipe, vocabulary, checkpoint.config, decoder, options.weights, decoderWeights);
   const transformer = await buildTransformer(checkpoint, {
-    tokenOffset: vocabulary.size, codebookSize: codebook, weights: options.weights,
+    tokenOffset: vocabulary.size, codebookSize: codebook, weights: options.weights, ...(signal && { signal }),
   });
-  return writeBundle(options.outFolder, manifest, {
+  const files = {
     [TOKENIZER_FILE]: tokenizer, [TRANSFORMER_FILE]: transformer, [DECODER_FILE]: buildDecoder(decoder, decoderWeights),
-  });
+  };
+  return writeBundle(options.outFolder, manifest, files, { ...(signal && { signal }) });
 }
 
 function readTokenizer(folder: string): Promise<Buffer> {

@@ -56,15 +56,23 @@ export interface CosmosDecoder {
   readonly haarLevels: number;
 }
 
+/** Read a `decoder.jit`; see `collectCosmosDecoder`. @throws also mismatch if the file cannot be read. */
+export async function readCosmosDecoder(path: string): Promise<CosmosDecoder> {
+  return collectCosmosDecoder(await readTorchArchive(path));
+}
+
 /**
- * Read a `decoder.jit`. Widths, blocks, levels, attention and patch size follow from the arrays' names and shapes.
+ * Sort the arrays of a decoder. Widths, blocks, levels, attention and patch size follow from their names and shapes.
  * @throws unsupported for video and continuous decoders; mismatch naming any array that is missing, misshapen or unknown.
  * @see NVIDIA Cosmos-Tokenizer, modules/layers2d.py
  */
-export async function readCosmosDecoder(path: string): Promise<CosmosDecoder> {
-  const tensors = await readTorchArchive(path);
-  if (tensors.has("post_quant_conv.conv3d.weight")) throw unsupported("the decoder is one for video, this build reads 2-D decoders");
-  if (!tensors.has("inv_quant.quantizer._levels")) throw unsupported("the decoder has no inv_quant.quantizer, this build reads discrete decoders");
+export async function collectCosmosDecoder(tensors: TensorSource): Promise<CosmosDecoder> {
+  if (tensors.has("post_quant_conv.conv3d.weight")) {
+    throw unsupported("the decoder is one for video, this build reads those for images");
+  }
+  if (!tensors.has("inv_quant.quantizer._levels")) {
+    throw unsupported("the decoder has no inv_quant.quantizer, this build reads those of discrete tokens");
+  }
   const levels = await readLevels(tensors);
   const convOut = await readConv(tensors, "decoder.conv_out");
   const decoder: CosmosDecoder = {

@@ -10,6 +10,9 @@ const STORAGE_TYPES: ReadonlyMap<string, ElementType> = new Map([
   ["torch.IntStorage", "I32"], ["torch.LongStorage", "I64"],
 ]);
 
+/** Far beyond any real attribute path; a pickle whose objects hold one another would never end. */
+const MAX_PATH_LENGTH = 1000;
+
 /**
  * The arrays of a file that `torch.jit.save` wrote, parameters and buffers alike, named by their attribute paths
  * (`decoder.conv_in.weight`). The code inside the file is not looked at, the pickle is read as data.
@@ -18,7 +21,10 @@ const STORAGE_TYPES: ReadonlyMap<string, ElementType> = new Map([
  */
 export async function readTorchArchive(path: string): Promise<TensorSource> {
   const label = basename(path);
-  const zip = new ZipArchive(label, await readFile(path));
+  const bytes = await readFile(path).catch((cause: NodeJS.ErrnoException) => {
+    throw mismatch(`${path} cannot be read (${cause.code})`);
+  });
+  const zip = new ZipArchive(label, bytes);
   const pickleName = zip.names.find((name) => /^[^/]+\/data\.pkl$/.test(name));
   if (pickleName === undefined) throw mismatch(`${label}: no TorchScript archive, it has no data.pkl`);
   const root = pickleName.slice(0, -"data.pkl".length);
@@ -35,6 +41,7 @@ function collectTensors(
   label: string, value: PickleValue, path: string, readStorage: (key: string) => Buffer, tensors: Map<string, StoredTensor>,
 ): void {
   if (typeof value !== "object" || value === null || !("kind" in value)) return;
+  if (path.length > MAX_PATH_LENGTH) throw mismatch(`${label}: its objects hold one another`);
   if (value.kind === "call" && value.name === "torch._utils._rebuild_tensor_v2") {
     tensors.set(path, parseTensor(label, path, value.args, readStorage));
   }

@@ -55,7 +55,8 @@ test("a token outside the codebook fails the run", async () => {
   const session = await createInferenceSession(bundle.path(bundle.manifest.decoder.file));
   try {
     const outside = BigInt(bundle.manifest.image.codebookSize);
-    await assert.rejects(session.run({ tokens: new Tensor("int64", BigInt64Array.of(outside), [1, 1, 1]) }), /out of data bounds|out of bounds/);
+    const tokens = new Tensor("int64", BigInt64Array.of(outside), [1, 1, 1]);
+    await assert.rejects(session.run({ tokens }), /out of data bounds/);
   } finally {
     await session.release();
   }

@@ -1,0 +1,59 @@
+import type { WeightType } from "#libs/bundle/manifest.js";
+import type { ConvertOptions } from "#libs/convert/convert.js";
+import { invalidRequest } from "#libs/errors/errors.js";
+import { parseFlags } from "./command.js";
+
+/** What `--help` prints. */
+export const CONVERT_HELP = `Turn a SimpleAR checkpoint and a Cosmos decoder into a model bundle.
+
+  npm run convert -- --lm DIR --decoder FILE --out DIR [options]
+
+  --lm DIR               Hugging Face folder: config.json, model.safetensors (or shards), tokenizer.json, maybe tessera.json
+  --decoder FILE         decoder.jit of a discrete Cosmos image tokenizer
+  --out DIR              the bundle; must not exist yet
+  --weights TYPE         transformer weights: fp32 (default), fp16 or int8
+  --decoder-weights TYPE decoder weights: fp32 or fp16 (default: fp32 with fp32, else fp16)
+  --name NAME            the model's name; needed without tessera.json
+  --grid HxW             rows and columns of image tokens, e.g. 64x64; needed without tessera.json
+  --help                 this text
+`;
+
+const OPTIONS = {
+  lm: { type: "string" }, decoder: { type: "string" }, out: { type: "string" }, weights: { type: "string", default: "fp32" },
+  "decoder-weights": { type: "string" }, name: { type: "string" }, grid: { type: "string" },
+  help: { type: "boolean", default: false },
+} as const;
+
+/** Parse the command line. @returns undefined if help is asked for. @throws invalid-request naming the flag. */
+export function parseConvertOptions(args: readonly string[]): ConvertOptions | undefined {
+  const { values } = parseFlags({ args: [...args], options: OPTIONS, strict: true });
+  if (values.help) return undefined;
+  const { name, grid } = values;
+  const decoderWeights = values["decoder-weights"];
+  return {
+    lmFolder: required("--lm", values.lm),
+    decoderFile: required("--decoder", values.decoder),
+    outFolder: required("--out", values.out),
+    weights: oneOf<WeightType>("--weights", ["fp32", "fp16", "int8"], values.weights),
+    ...(decoderWeights === undefined ? {} : { decoderWeights: oneOf("--decoder-weights", ["fp32", "fp16"], decoderWeights) }),
+    ...(name === undefined ? {} : { name }),
+    ...(grid === undefined ? {} : { grid: parseGrid(grid) }),
+  };
+}
+
+function required(flag: string, value: string | undefined): string {
+  if (value === undefined || value === "") throw invalidRequest(flag, "given");
+  return value;
+}
+
+function oneOf<T extends string>(flag: string, allowed: readonly T[], value: string): T {
+  const found = allowed.find((each) => each === value);
+  if (found === undefined) throw invalidRequest(flag, allowed.join(" or "), value);
+  return found;
+}
+
+function parseGrid(value: string): readonly [number, number] {
+  const match = /^([1-9]\d{0,3})x([1-9]\d{0,3})$/.exec(value);
+  if (match === null) throw invalidRequest("--grid", "rows x columns such as 64x64", value);
+  return [Number(match[1]), Number(match[2])];
+}
