@@ -46,8 +46,9 @@ export function openClient<D extends CompatServiceDefinition>(
   definition: D, address: string, tracing?: ClientMiddleware,
 ): Connection<D> {
   const channel = createChannel(address, undefined, CHANNEL_OPTIONS);
-  const factory = createClientFactory();
-  const client = (tracing === undefined ? factory : factory.use(tracing)).use(clientCalls).create(definition, channel);
+  const factory = createClientFactory().use(clientCalls);
+  // The middleware that is added last is the outermost: it sees errors as callers do.
+  const client = (tracing === undefined ? factory : factory.use(tracing)).create(definition, channel);
   return { client, close: () => channel.close() };
 }
 

@@ -1,7 +1,7 @@
 import { create, toBinary, type DescFile } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
-import { createServer, type Server, type ServerMiddleware } from "nice-grpc";
+import { createServer, type ServerMiddleware } from "nice-grpc";
 import { HealthDefinition, HealthServiceImpl, HealthState } from "nice-grpc-server-health";
 import { ServerReflection, ServerReflectionService } from "nice-grpc-server-reflection";
 import { settlesWithin } from "#libs/async/within.js";
@@ -92,25 +92,24 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 
   let stopped: Promise<void> | undefined;
   const stop = async (graceMs: number) => {
+    const graceEnd = Date.now() + graceMs;
     const empty = gate.close();
     setServing(false);
-    if (!await settlesWithin(empty, graceMs)) {
+    let isEmpty = await settlesWithin(empty, graceMs);
+    if (!isEmpty) {
       gate.abort();
-      await settlesWithin(empty, ABORT_MS);
+      isEmpty = await settlesWithin(empty, ABORT_MS);
     }
     closing.abort();
-    await shutDown(server);
+    // Even without calls the last bytes have to leave before the connections are cut.
+    const bytesLeft = isEmpty && await settlesWithin(server.shutdown(), Math.max(ABORT_MS, graceEnd - Date.now()));
+    if (!bytesLeft) server.forceShutdown();
   };
   return {
     address: address.replace(/:\d+$/, `:${port}`),
     setServing,
     stop: (graceMs = DRAIN_MS) => stopped ??= stop(graceMs),
   };
-}
-
-/** Let the last bytes leave, then cut every connection. */
-async function shutDown(server: Server): Promise<void> {
-  if (!await settlesWithin(server.shutdown(), ABORT_MS)) server.forceShutdown();
 }
 
 /** Ends streams that would otherwise last as long as their clients. */

@@ -19,20 +19,23 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
  */
 export function linkSignals(sources: readonly AbortSignal[], deadline: number): OwnedSignal {
   const controller = new AbortController();
-  const listeners = sources.map((source) => () => controller.abort(reasonOf(source, deadline)));
-  sources.forEach((source, index) => {
-    if (source.aborted) listeners[index]();
-    else source.addEventListener("abort", listeners[index]);
-  });
-  const remaining = Math.max(0, deadline - Date.now());
-  const timer = remaining > MAX_TIMER_MS ? undefined : setTimeout(() => controller.abort(deadlineExceeded()), remaining);
-  return {
-    signal: controller.signal,
-    release() {
-      clearTimeout(timer);
-      sources.forEach((source, index) => source.removeEventListener("abort", listeners[index]));
-    },
+  let timer: NodeJS.Timeout | undefined;
+  const listeners = sources.map((source) => () => fire(reasonOf(source, deadline)));
+  const release = () => {
+    clearTimeout(timer);
+    sources.forEach((source, index) => source.removeEventListener("abort", listeners[index]));
   };
+  const fire = (reason: AppError) => {
+    // Before the abort: its listeners may never return, and then nobody else would stop the timer.
+    release();
+    controller.abort(reason);
+  };
+  for (const [index, source] of sources.entries()) source.addEventListener("abort", listeners[index]);
+  const fired = sources.findIndex((source) => source.aborted);
+  const remaining = Math.max(0, deadline - Date.now());
+  if (fired >= 0) listeners[fired]();
+  else if (remaining <= MAX_TIMER_MS) timer = setTimeout(() => fire(deadlineExceeded()), remaining);
+  return { signal: controller.signal, release };
 }
 
 function reasonOf(source: AbortSignal, deadline: number): AppError {

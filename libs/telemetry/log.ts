@@ -9,7 +9,6 @@ export type LogFields = Readonly<Record<string, string | number | boolean | unde
 const LEVELS: readonly LogLevel[] = ["debug", "info", "warn", "error", "silent"];
 const DEFAULT_LEVEL: LogLevel = "info";
 
-const threshold = LEVELS.indexOf(levelOf(process.env["TESSERA_LOG_LEVEL"]));
 let serviceName = "tessera";
 
 /** The level that a text names; `info` for none. An unknown word counts as `info`: a log must not stop a service. */
@@ -54,5 +53,6 @@ export function logLine(level: LogLevel, message: string, fields: LogFields = {}
 }
 
 function write(level: LogLevel, message: string, fields?: LogFields): void {
-  if (LEVELS.indexOf(level) >= threshold) process.stderr.write(`${logLine(level, message, fields)}\n`);
+  const threshold = levelOf(process.env["TESSERA_LOG_LEVEL"]);
+  if (LEVELS.indexOf(level) >= LEVELS.indexOf(threshold)) process.stderr.write(`${logLine(level, message, fields)}\n`);
 }
