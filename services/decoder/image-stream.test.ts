@@ -1,0 +1,270 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { ROOT_CONTEXT } from "@opentelemetry/api";
+import type { Bundle } from "#libs/bundle/bundle.js";
+import { GenerateImageRequestSchema, GenerateImageResponseSchema, type GenerateImageResponse } from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
+import { GenerateResponseSchema, type GenerateResponse } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
+import type { Pixels } from "./detokenizer.js";
+import { ImageStream, type DecoderParts } from "./image-stream.js";
+import { validGenerateImageRequest } from "./validate.js";
+
+type Event = NonNullable<MessageInitShape<typeof GenerateResponseSchema>["event"]>;
+type Answer = GenerateImageResponse["event"];
+
+const image = { height: 8, width: 8, gridHeight: 4, gridWidth: 2, levels: [10], codebookSize: 10, tokenOffset: 0 };
+const DIGEST = "d".repeat(64);
+const bundle = { digest: DIGEST, manifest: { name: "fake", image } } as unknown as Bundle;
+
+const started: Event = { case: "started", value: { model: { digest: DIGEST }, imageTokenCount: 8, settings: { seed: 7n, topP: 0.9 } } };
+const chunk = (offset: number, tokens: number[], imageIndex = 0): Event => ({ case: "tokenChunk", value: { imageIndex, offset, tokens } });
+const finished = (imageIndex = 0): Event => ({ case: "imageFinished", value: { imageIndex, tokenCount: 8, timings: { decodeMs: 5 } } });
+const wholeImage = (imageIndex = 0): Event[] => [chunk(0, [1, 2, 3, 4, 5, 6, 7, 8], imageIndex), finished(imageIndex)];
+
+/** A gate that a test opens. */
+function gate(): { readonly passed: Promise<void>; open(): void } {
+  let open: () => void = () => {};
+  const passed = new Promise<void>((resolve) => (open = resolve));
+  return { passed, open: () => open() };
+}
+
+/** Rejects when the signal aborts: what every real await in a generator does. */
+const aborts = (signal: AbortSignal): Promise<never> => new Promise((_, reject) => {
+  if (signal.aborted) reject(signal.reason);
+  else signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+});
+
+/** A generator and a detokenizer that do as told, and a count of what they were asked and what they have left open. */
+class Neighbours {
+  readonly detokenized: number[][] = [];
+  openStreams = 0;
+  readonly #script: (signal: AbortSignal) => AsyncGenerator<Event>;
+  readonly #draw: (tokens: readonly number[], signal: AbortSignal) => Promise<void>;
+
+  constructor(
+    script: (signal: AbortSignal) => AsyncGenerator<Event>,
+    draw: (tokens: readonly number[], signal: AbortSignal) => Promise<void> = async () => {},
+  ) {
+    this.#script = script;
+    this.#draw = draw;
+  }
+
+  async *generate(_request: unknown, { signal }: { readonly signal?: AbortSignal } = {}): AsyncGenerator<GenerateResponse> {
+    this.openStreams++;
+    try {
+      for await (const event of this.#script(signal!)) yield create(GenerateResponseSchema, { event });
+    } finally {
+      this.openStreams--;
+    }
+  }
+
+  async detokenize(tokens: ArrayLike<number>, { signal }: { readonly signal?: AbortSignal } = {}): Promise<Pixels> {
+    const drawn = Array.from(tokens);
+    this.detokenized.push(drawn);
+    await Promise.race([this.#draw(drawn, signal!), aborts(signal!)]);
+    return { height: 8, width: 8, data: new Uint8Array(8 * 8 * 3).fill(drawn[0]) };
+  }
+}
+
+interface Wishes {
+  readonly imageCount?: number;
+  readonly previewIntervalRows?: number;
+  readonly includeTokens?: boolean;
+}
+
+function stream(
+  neighbours: Neighbours, { imageCount = 1, ...rest }: Wishes = {}, signal = new AbortController().signal,
+): AsyncGenerator<Answer> {
+  const parts = { bundle, detokenizer: neighbours, generator: neighbours } as unknown as DecoderParts;
+  const request = validGenerateImageRequest(create(GenerateImageRequestSchema, { generation: { prompt: "a", imageCount }, ...rest }), image);
+  const call = { signal, deadline: Infinity, parent: ROOT_CONTEXT, arrivedAt: performance.now() };
+  const responses = new ImageStream(parts, request, call).responses();
+  return (async function* () {
+    for await (const response of responses) yield create(GenerateImageResponseSchema, response).event;
+  })();
+}
+
+async function collect(events: AsyncGenerator<Answer>): Promise<Answer[]> {
+  const collected: Answer[] = [];
+  for await (const event of events) collected.push(event);
+  return collected;
+}
+
+const script = (...events: readonly Event[]) => async function* () {
+  yield* events;
+};
+
+/** Names of the answers, chunks with their image and rows. */
+const outline = (answers: readonly Answer[]): string[] => answers.map((answer) => {
+  if (answer.case !== "imageChunk") return answer.case ?? "nothing";
+  const { preview, imageIndex, rowsDone } = answer.value;
+  return `${preview ? "preview" : "image"} ${imageIndex}, ${rowsDone} rows`;
+});
+
+test("events go through, tokens become progress, then the image and its end", async () => {
+  const neighbours = new Neighbours(script({ case: "queued", value: { position: 3 } }, started, chunk(0, [1, 2, 3]), chunk(3, [4, 5, 6, 7, 8]), finished()));
+  const answers = await collect(stream(neighbours, { includeTokens: true }));
+  assert.deepEqual(outline(answers), ["queued", "started", "progress", "progress", "image 0, 4 rows", "imageFinished"]);
+  const [queued, , progress, , , end] = answers;
+  assert.ok(queued.case === "queued" && progress.case === "progress" && end.case === "imageFinished");
+  assert.equal(queued.value.position, 3);
+  assert.deepEqual([progress.value.tokensDone, progress.value.tokensTotal], [3, 8]);
+  assert.deepEqual(end.value.tokens, [1, 2, 3, 4, 5, 6, 7, 8]);
+  assert.match(end.value.tokenDigest, /^[0-9a-f]{64}$/);
+  assert.equal(end.value.timings?.generation?.decodeMs, 5);
+  assert.equal(neighbours.openStreams, 0);
+});
+
+test("images may come interleaved; each is sent in one piece as soon as it is complete", async () => {
+  const events = [started, chunk(0, [1, 1, 1, 1], 1), chunk(0, [2, 2], 0), chunk(4, [1, 1, 1, 1], 1), finished(1), chunk(2, [2, 2, 2, 2, 2, 2], 0), finished(0)];
+  const answers = outline(await collect(stream(new Neighbours(script(...events)), { imageCount: 2 })));
+  assert.equal(answers.filter((name) => name === "imageFinished").length, 2);
+  for (const name of ["image 0, 4 rows", "image 1, 4 rows"]) assert.equal(answers[answers.indexOf(name) + 1], "imageFinished");
+});
+
+test("a preview comes every k rows when there is time, from the tokens so far", async () => {
+  const drawn = [gate(), gate(), gate()];
+  const neighbours = new Neighbours(async function* () {
+    yield started;
+    for (let row = 0; row < 4; row++) {
+      yield chunk(row * 2, [row, row + 1]);
+      // Stands for a slow generator: goes on when the preview of this row has been received.
+      if (row < 3) await drawn[row].passed;
+    }
+    yield finished();
+  });
+  const seen: Answer[] = [];
+  for await (const answer of stream(neighbours, { previewIntervalRows: 1 })) {
+    seen.push(answer);
+    if (answer.case === "imageChunk" && answer.value.preview) drawn[answer.value.rowsDone - 1].open();
+  }
+  assert.deepEqual(outline(seen).filter((name) => /preview|image /.test(name)),
+    ["preview 0, 1 rows", "preview 0, 2 rows", "preview 0, 3 rows", "image 0, 4 rows"]);
+  assert.deepEqual(neighbours.detokenized[1], [0, 1, 1, 2, 1, 2, 1, 2]);
+  const end = seen.at(-1);
+  assert.ok(end?.case === "imageFinished" && (end.value.timings?.previewMs ?? 0) > 0);
+});
+
+test("drawing previews never holds up tokens: the newest waits, older ones are left out", async () => {
+  const release = gate();
+  const newestSeen = gate();
+  const neighbours = new Neighbours(async function* () {
+    yield started;
+    for (const row of [0, 1, 2]) yield chunk(row * 2, [row, row]);
+    // Reached only if the decoder took three rows while its first preview was still being drawn.
+    release.open();
+    await newestSeen.passed;
+    yield chunk(6, [3, 3]);
+    yield finished();
+  }, () => release.passed);
+  const names: string[] = [];
+  for await (const answer of stream(neighbours, { previewIntervalRows: 1 })) {
+    names.push(...outline([answer]));
+    if (names.at(-1) === "preview 0, 3 rows") newestSeen.open();
+  }
+  assert.deepEqual(names.filter((name) => name.startsWith("preview")), ["preview 0, 1 rows", "preview 0, 3 rows"]);
+});
+
+test("a preview that waits when its image is complete is left out", async () => {
+  const release = gate();
+  const neighbours = new Neighbours(async function* () {
+    yield started;
+    yield chunk(0, [1, 1]);
+    yield chunk(2, [1, 1]);
+    yield chunk(4, [1, 1, 1, 1]);
+    release.open();
+    yield finished();
+  }, () => release.passed);
+  const names = outline(await collect(stream(neighbours, { previewIntervalRows: 1 })));
+  assert.ok(!names.includes("preview 0, 2 rows"));
+  assert.equal(neighbours.detokenized.length, 2);
+});
+
+test("a slow client holds up the generator and loses nothing", async () => {
+  let sent = 0;
+  const neighbours = new Neighbours(async function* () {
+    yield started;
+    for (let position = 0; position < 8; position++) {
+      sent++;
+      yield chunk(position, [position]);
+    }
+    yield finished();
+  });
+  const answers = stream(neighbours);
+  await answers.next();
+  await answers.next();
+  await new Promise(setImmediate);
+  assert.ok(sent <= 2, `${sent} chunks were taken while the client had read one`);
+  assert.equal((await collect(answers)).length, 7 + 2);
+});
+
+test("a generator with another bundle is refused, and so is one that breaks its promises", async () => {
+  const broken: readonly [events: readonly Event[], kind: string, message: RegExp][] = [
+    [[{ case: "started", value: { model: { digest: "e".repeat(64) }, imageTokenCount: 8 } }], "mismatch", /another bundle: e+, not d+/],
+    [[{ case: "started", value: { imageTokenCount: 8 } }], "mismatch", /another bundle/],
+    [[{ case: "started", value: { model: { digest: DIGEST }, imageTokenCount: 9 } }], "internal", /8 image tokens, got 9/],
+    [[chunk(0, [1])], "internal", /before it started/],
+    [[started, chunk(1, [1])], "internal", /must start at 0, got 1/],
+    [[started, chunk(0, [10])], "internal", /0 \.\. 9, got 10/],
+    [[started, chunk(0, [1], 1)], "internal", /image 1 of 1/],
+    [[started, chunk(0, [1]), finished()], "internal", /finished image 0 at 1 tokens/],
+    [[started, { case: "tokenMap", value: {} }], "internal", /tokenMap/],
+    [[started, chunk(0, [1])], "aborted", /ended before image 0/],
+    [[], "aborted", /ended before image 0/],
+  ];
+  for (const [events, kind, message] of broken) {
+    const neighbours = new Neighbours(script(...events));
+    await assert.rejects(collect(stream(neighbours)), { kind, message });
+    assert.equal(neighbours.openStreams, 0);
+  }
+});
+
+test("whenever the caller leaves, the generator's stream is closed and drawing is given up", async () => {
+  const never = new Promise<void>(() => {});
+  const hanging = async function* (signal: AbortSignal): AsyncGenerator<Event> {
+    yield started;
+    yield chunk(0, [1, 1]);
+    await aborts(signal);
+  };
+  const moments: readonly [name: string, make: () => Neighbours][] = [
+    ["waiting for tokens", () => new Neighbours(hanging)],
+    ["drawing a preview", () => new Neighbours(hanging, () => never)],
+    ["drawing the image", () => new Neighbours(script(started, ...wholeImage()), () => never)],
+  ];
+  for (const [name, make] of moments) {
+    const neighbours = make();
+    const abort = new AbortController();
+    const reason = new Error(`left while ${name}`);
+    const answers = stream(neighbours, { previewIntervalRows: 1 }, abort.signal);
+    await answers.next();
+    await answers.next();
+    const rest = collect(answers);
+    await new Promise(setImmediate);
+    abort.abort(reason);
+    await assert.rejects(rest, { kind: "internal", cause: reason });
+    assert.equal(neighbours.openStreams, 0, name);
+  }
+});
+
+test("a consumer that stops reading leaves nothing open", async () => {
+  const neighbours = new Neighbours(async function* (signal) {
+    yield started;
+    await aborts(signal);
+  });
+  for await (const answer of stream(neighbours)) {
+    assert.equal(answer.case, "started");
+    break;
+  }
+  assert.equal(neighbours.openStreams, 0);
+});
+
+test("an error of the detokenizer ends the call as it is, whatever the generator still does", async () => {
+  const failure = new Error("no pixels today");
+  const neighbours = new Neighbours(async function* (signal) {
+    yield started;
+    yield* wholeImage();
+    await aborts(signal);
+  }, () => Promise.reject(failure));
+  await assert.rejects(collect(stream(neighbours, { imageCount: 2 })), failure);
+  assert.equal(neighbours.openStreams, 0);
+});

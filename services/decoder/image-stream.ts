@@ -1,0 +1,234 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { Context } from "@opentelemetry/api";
+import type { Bundle } from "#libs/bundle/bundle.js";
+import { aborted, invariant } from "#libs/errors/errors.js";
+import type { ServiceClient } from "#libs/rpc/definition.js";
+import { ImageFormat, type GenerateImageResponseSchema } from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
+import type {
+  GenerateResponse, GeneratorService, ImageTokensFinished, TokenChunk,
+} from "#libs/rpc/gen/tessera/v1/generator_pb.js";
+import type { Started } from "#libs/rpc/gen/tessera/v1/types_pb.js";
+import { linkSignals } from "#libs/rpc/signals.js";
+import { recordDuration } from "#libs/telemetry/metrics.js";
+import { ATTRIBUTES, METRICS, SPANS } from "#libs/telemetry/names.js";
+import { inContext, openSpan } from "#libs/telemetry/spans.js";
+import { imageChunks } from "./chunks.js";
+import type { Detokenizer } from "./detokenizer.js";
+import { modelTexts, promptTexts, settingsTexts } from "./metadata.js";
+import { drawPicture, type Picture, type PictureOptions } from "./picture.js";
+import { PreviewLine } from "./preview-line.js";
+import { Race } from "./race.js";
+import { previewTokens, tokenDigest, TokenGrid } from "./token-grid.js";
+import { checkStarted, type ValidEncoding, type ValidGenerateImageRequest } from "./validate.js";
+
+type Response = MessageInitShape<typeof GenerateImageResponseSchema>;
+
+/** What the service works with; all of it stays the caller's to close. */
+export interface DecoderParts {
+  readonly bundle: Bundle;
+  readonly detokenizer: Pick<Detokenizer, "detokenize">;
+  readonly generator: Pick<ServiceClient<typeof GeneratorService>, "generate">;
+}
+
+/** The call that a stream of images belongs to. */
+export interface ImageCall {
+  readonly signal: AbortSignal;
+  readonly deadline: number;
+  /** Parent of all spans: `yield` loses the active context. */
+  readonly parent: Context;
+  /** As in `performance.now()`. */
+  readonly arrivedAt: number;
+}
+
+/** One image on its way. */
+interface Image {
+  readonly index: number;
+  readonly grid: TokenGrid;
+  /** Rows in the last preview that was offered. */
+  previewRows: number;
+  previewMs: number;
+  isSent: boolean;
+}
+
+type Happening =
+  | { readonly type: "event"; readonly result: IteratorResult<GenerateResponse, unknown> }
+  | { readonly type: "preview"; readonly image: Image; readonly rowsDone: number; readonly picture: Picture }
+  | { readonly type: "image"; readonly image: Image; readonly finished: ImageTokensFinished; readonly picture: Picture };
+
+const PREVIEW_ENCODING: ValidEncoding = { format: ImageFormat.JPEG, quality: 80, includePrompt: false };
+
+/**
+ * One GenerateImage call: tokens come from the generator; progress, previews and images go out.
+ *
+ * Three things are under way at once and whatever happens first is handled first: the generator's next event, one
+ * preview, and the images whose tokens are complete. The generator is asked for its next event as soon as the last one
+ * has been passed on, so drawing never holds up tokens; a slow client holds up all of it and loses nothing but previews.
+ */
+export class ImageStream {
+  readonly #parts: DecoderParts;
+  readonly #request: ValidGenerateImageRequest;
+  readonly #call: ImageCall;
+  readonly #images: readonly Image[];
+  readonly #previews = new PreviewLine<() => Promise<Happening>>();
+  readonly #race = new Race<Happening>();
+  readonly #stop = new AbortController();
+  #signal: AbortSignal;
+  #started: Started | undefined;
+
+  constructor(parts: DecoderParts, request: ValidGenerateImageRequest, call: ImageCall) {
+    this.#parts = parts;
+    this.#request = request;
+    this.#call = call;
+    this.#signal = call.signal;
+    this.#images = Array.from({ length: request.imageCount }, (_, index) => (
+      { index, grid: new TokenGrid(parts.bundle.manifest.image), previewRows: 0, previewMs: 0, isSent: false }
+    ));
+  }
+
+  /**
+   * Everything that the call answers. When the iteration ends, for whatever reason, the generator's stream is cancelled
+   * and no drawing is left. Iterate once.
+   * @throws the generator's errors as they are; "mismatch" if it has loaded another bundle, "aborted" if it ends early,
+   *   "internal" if it breaks its promises.
+   */
+  async *responses(): AsyncGenerator<Response> {
+    const { signal, release } = linkSignals([this.#call.signal, this.#stop.signal], Infinity);
+    this.#signal = signal;
+    const events = this.#generate();
+    const awaitEvent = (): void => this.#race.add(events.next().then((result) => ({ type: "event", result })));
+    try {
+      awaitEvent();
+      while (this.#race.size > 0) {
+        const happening = await this.#race.next();
+        yield* this.#handle(happening);
+        if (happening.type === "event" && !happening.result.done) awaitEvent();
+      }
+      const missing = this.#images.find((image) => !image.isSent);
+      if (missing !== undefined) throw aborted(`the generator ended before image ${missing.index} was complete`);
+    } finally {
+      this.#stop.abort();
+      // A generator between two events is only told by `return`, one inside an event only by the signal.
+      await Promise.allSettled([this.#race.settled(), events.return?.()]);
+      release();
+    }
+  }
+
+  #generate(): AsyncIterator<GenerateResponse, unknown> {
+    const { deadline, parent } = this.#call;
+    const { generation } = this.#request;
+    const stream = inContext(parent, () => this.#parts.generator.generate({ generation }, { signal: this.#signal, deadline }));
+    return stream[Symbol.asyncIterator]();
+  }
+
+  *#handleEvent({ event }: GenerateResponse): Generator<Response> {
+    if (event.case === "queued") yield { event };
+    else if (event.case === "started") {
+      checkStarted(event.value, this.#parts.bundle);
+      this.#started = event.value;
+      yield { event };
+    } else if (event.case === "tokenChunk") yield this.#takeTokens(event.value);
+    else if (event.case === "imageFinished") this.#drawImage(event.value);
+    else throw invariant(`the generator sent ${event.case ?? "an unknown event"}, which has no place in discrete tokens`);
+  }
+
+  async *#handle(happening: Happening): AsyncGenerator<Response> {
+    if (happening.type === "event") {
+      if (!happening.result.done) yield* this.#handleEvent(happening.result.value);
+    } else if (happening.type === "preview") {
+      const { image, rowsDone, picture } = happening;
+      image.previewMs += picture.detokenizeMs + picture.encodeMs;
+      this.#previews.drawn();
+      if (!image.isSent) yield* this.#chunks(image, picture, { preview: true, rowsDone });
+      this.#drawPreview();
+    } else {
+      yield* this.#sendImage(happening.image, happening.picture);
+      yield this.#imageFinished(happening);
+    }
+  }
+
+  #imageAt(index: number): Image {
+    const image = this.#images[index];
+    if (this.#started === undefined) throw invariant("the generator sent tokens before it started");
+    if (image === undefined) throw invariant(`the generator sent image ${index} of ${this.#images.length}`);
+    return image;
+  }
+
+  #takeTokens({ imageIndex, offset, tokens }: TokenChunk): Response {
+    const image = this.#imageAt(imageIndex);
+    const { grid } = image;
+    grid.append(offset, tokens);
+    this.#offerPreview(image);
+    const { gridHeight, gridWidth } = this.#parts.bundle.manifest.image;
+    const value = { imageIndex, tokensDone: grid.tokens.length, tokensTotal: gridHeight * gridWidth };
+    return { event: { case: "progress", value } };
+  }
+
+  #offerPreview(image: Image): void {
+    const { grid, index } = image;
+    const { previewIntervalRows: interval } = this.#request;
+    if (interval === 0) return;
+    const rowsDone = grid.rowsDone;
+    if (grid.isComplete) this.#previews.drop(index);
+    else if (Math.floor(rowsDone / interval) > Math.floor(image.previewRows / interval)) {
+      image.previewRows = rowsDone;
+      const tokens = previewTokens(grid.tokens, this.#parts.bundle.manifest.image);
+      this.#previews.offer(index, async () => {
+        const picture = await this.#draw({ imageIndex: index, preview: true, tokens, encoding: PREVIEW_ENCODING });
+        return { type: "preview", image, rowsDone, picture };
+      });
+      this.#drawPreview();
+    }
+  }
+
+  #drawPreview(): void {
+    const draw = this.#previews.take();
+    if (draw !== undefined) this.#race.add(draw());
+  }
+
+  #drawImage(finished: ImageTokensFinished): void {
+    const image = this.#imageAt(finished.imageIndex);
+    const { grid, index } = image;
+    if (!grid.isComplete) throw invariant(`the generator finished image ${index} at ${grid.tokens.length} tokens`);
+    const { bundle } = this.#parts;
+    const { encoding, generation } = this.#request;
+    const settings = this.#started?.settings;
+    const texts = [
+      ...modelTexts(bundle), ...(settings ? settingsTexts(settings, index) : []),
+      ...(encoding.includePrompt ? promptTexts(generation) : []),
+    ];
+    const drawing = this.#draw({ imageIndex: index, preview: false, tokens: grid.tokens, encoding, texts });
+    this.#race.add(drawing.then((picture) => ({ type: "image", image, finished, picture })));
+  }
+
+  #draw(options: Pick<PictureOptions, "imageIndex" | "preview" | "tokens" | "encoding" | "texts">): Promise<Picture> {
+    const { detokenizer } = this.#parts;
+    return drawPicture({ ...options, detokenizer, parent: this.#call.parent, signal: this.#signal });
+  }
+
+  *#chunks(image: Image, picture: Picture, kind: { readonly preview: boolean; readonly rowsDone: number }): Generator<Response> {
+    for (const value of imageChunks(picture, { imageIndex: image.index, ...kind })) {
+      yield { event: { case: "imageChunk", value } };
+    }
+  }
+
+  *#sendImage(image: Image, picture: Picture): Generator<Response> {
+    image.isSent = true;
+    const attributes = { [ATTRIBUTES.imageIndex]: image.index, [ATTRIBUTES.imageBytes]: picture.bytes.length };
+    const span = openSpan(SPANS.transfer, { parent: this.#call.parent, attributes });
+    try {
+      yield* this.#chunks(image, picture, { preview: false, rowsDone: this.#parts.bundle.manifest.image.gridHeight });
+    } finally {
+      span.end();
+    }
+  }
+
+  #imageFinished({ image, finished, picture }: Happening & { readonly type: "image" }): Response {
+    const { index: imageIndex, grid, previewMs } = image;
+    const totalMs = performance.now() - this.#call.arrivedAt;
+    recordDuration(METRICS.timeToImage, totalMs);
+    const { detokenizeMs, encodeMs } = picture;
+    const timings = { ...(finished.timings && { generation: finished.timings }), detokenizeMs, encodeMs, previewMs, totalMs };
+    const tokens = this.#request.includeTokens ? [...grid.tokens] : [];
+    return { event: { case: "imageFinished", value: { imageIndex, tokenDigest: tokenDigest(grid.tokens), tokens, timings } } };
+  }
+}

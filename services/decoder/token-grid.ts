@@ -1,0 +1,75 @@
+import { createHash } from "node:crypto";
+import type { ImageSection } from "#libs/bundle/manifest.js";
+import { invariant } from "#libs/errors/errors.js";
+
+/** The shape of an image in tokens, and how many different tokens there are. */
+export type GridShape = Pick<ImageSection, "gridHeight" | "gridWidth" | "codebookSize">;
+
+/** The tokens of one image as they arrive, in raster order. */
+export class TokenGrid {
+  readonly #shape: GridShape;
+  readonly #tokens: Uint32Array;
+  #done = 0;
+
+  constructor(shape: GridShape) {
+    this.#shape = shape;
+    this.#tokens = new Uint32Array(shape.gridHeight * shape.gridWidth);
+  }
+
+  /**
+   * Add the next tokens.
+   * @throws AppError "internal" on a gap, an overlap, too many tokens, or one outside the codebook: the generator broke
+   *   its promise.
+   */
+  append(offset: number, tokens: readonly number[]): void {
+    if (offset !== this.#done) throw invariant(`token chunk must start at ${this.#done}, got ${offset}`);
+    if (tokens.length === 0 || offset + tokens.length > this.#tokens.length) {
+      throw invariant(`token chunk must have 1 .. ${this.#tokens.length - offset} tokens, got ${tokens.length}`);
+    }
+    const outside = tokens.find((token) => token >= this.#shape.codebookSize);
+    if (outside !== undefined) {
+      throw invariant(`image tokens must be 0 .. ${this.#shape.codebookSize - 1}, got ${outside}`);
+    }
+    this.#tokens.set(tokens, offset);
+    this.#done += tokens.length;
+  }
+
+  /** Tokens so far: a view, valid as long as the grid. */
+  get tokens(): Uint32Array {
+    return this.#tokens.subarray(0, this.#done);
+  }
+
+  /** Whole rows so far. */
+  get rowsDone(): number {
+    return Math.floor(this.#done / this.#shape.gridWidth);
+  }
+
+  /** Whether every token is there. */
+  get isComplete(): boolean {
+    return this.#done === this.#tokens.length;
+  }
+}
+
+/**
+ * A whole image from its first tokens: every missing token is the one above it.
+ *
+ * Repeating what is there keeps the statistics that the decoder's norms and attention take over the whole image near the
+ * final ones, which no single neutral token does, and a smear downwards reads as "not drawn yet".
+ * @param tokens at least one row, raster order; not changed.
+ * @returns gridHeight * gridWidth tokens on a buffer of their own.
+ */
+export function previewTokens(tokens: Uint32Array, { gridHeight, gridWidth }: GridShape): Uint32Array {
+  const whole = new Uint32Array(gridHeight * gridWidth);
+  whole.set(tokens);
+  for (let position = Math.max(tokens.length, gridWidth); position < whole.length; position++) {
+    whole[position] = whole[position - gridWidth];
+  }
+  return whole;
+}
+
+/** SHA-256 of tokens as little-endian uint32, 64 lower-case hexadecimal digits. */
+export function tokenDigest(tokens: Uint32Array): string {
+  const bytes = Buffer.alloc(tokens.length * 4);
+  tokens.forEach((token, index) => bytes.writeUInt32LE(token, index * 4));
+  return createHash("sha256").update(bytes).digest("hex");
+}

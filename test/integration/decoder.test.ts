@@ -1,0 +1,346 @@
+import assert from "node:assert/strict";
+import { after, before, beforeEach, test } from "node:test";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import sharp from "sharp";
+import { openBundle, type Bundle } from "#libs/bundle/bundle.js";
+import { invalidRequest, overloaded } from "#libs/errors/errors.js";
+import { connect, type Connection } from "#libs/rpc/client.js";
+import type { CallContext, Definition } from "#libs/rpc/definition.js";
+import {
+  DecoderService, ImageFormat, type DecodeRequestSchema, type GenerateImageRequestSchema, type GenerateImageResponse, type ImageChunk,
+} from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
+import { GeneratorService, type GenerateRequest, type GenerateResponseSchema } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
+import { openHealthProbe } from "#libs/rpc/health.js";
+import { modelInfoOf } from "#libs/rpc/model-info.js";
+import { implement, startServer, type RunningServer } from "#libs/rpc/server.js";
+import type { RunningService } from "#libs/rpc/service.js";
+import { tokenDigest } from "#services/decoder/token-grid.js";
+import { startDecoder } from "#services/decoder/start.js";
+import { tinyBundle } from "#test/fixtures/tiny-bundle.js";
+
+type GenerateImageInit = MessageInitShape<typeof GenerateImageRequestSchema>;
+type GeneratorEvent = MessageInitShape<typeof GenerateResponseSchema>;
+type Script = (request: GenerateRequest, context: CallContext) => AsyncGenerator<GeneratorEvent>;
+
+const PROMPT = "a secret prompt";
+let bundle: Bundle;
+let generator: RunningServer;
+let decoder: RunningService;
+let connection: Connection<Definition<(typeof DecoderService)["method"]>>;
+/** What the fake generator does next. */
+let script: Script;
+
+const startGenerator = (): Promise<RunningServer> => startServer({
+  address: "127.0.0.1:0",
+  services: [implement(GeneratorService, {
+    generate: (request, context) => script(request, context),
+    async *generateStages() {},
+    getGeneratorInfo: async () => ({}),
+  })],
+});
+
+before(async () => {
+  bundle = await openBundle(await tinyBundle());
+  generator = await startGenerator();
+  generator.setServing(true);
+  decoder = await startDecoder({
+    address: "127.0.0.1:0", bundleFolder: bundle.folder, generatorAddress: generator.address, threads: 1, provider: "cpu",
+  });
+  connection = connect(DecoderService, decoder.address);
+});
+
+beforeEach(() => {
+  script = drawn;
+});
+
+after(async () => {
+  connection.close();
+  await decoder.stop();
+  await generator.stop();
+});
+
+const tokenCount = (): number => bundle.manifest.image.gridHeight * bundle.manifest.image.gridWidth;
+const tokensOf = (imageIndex: number): number[] =>
+  Array.from({ length: tokenCount() }, (_, position) => (position * 7 + imageIndex * 5 + 3) % bundle.manifest.image.codebookSize);
+
+const started = (seed = 7n, digest = bundle.digest): GeneratorEvent => ({
+  event: {
+    case: "started",
+    value: {
+      model: { ...modelInfoOf(bundle), digest }, imageTokenCount: tokenCount(),
+      settings: { guidanceScale: 3, temperature: 0.9, topK: 0, topP: 1, seed, imageCount: 1 },
+    },
+  },
+});
+
+const chunk = (imageIndex: number, offset: number, tokens: number[]): GeneratorEvent =>
+  ({ event: { case: "tokenChunk", value: { imageIndex, offset, tokens } } });
+
+/** A generator that draws `tokensOf` every image, three tokens a message. */
+const drawn: Script = async function* ({ generation }) {
+  yield { event: { case: "queued", value: { position: 1 } } };
+  yield started(generation?.seed);
+  for (let imageIndex = 0; imageIndex < (generation?.imageCount || 1); imageIndex++) {
+    const tokens = tokensOf(imageIndex);
+    for (let at = 0; at < tokens.length; at += 3) yield chunk(imageIndex, at, tokens.slice(at, at + 3));
+    yield { event: { case: "imageFinished", value: { imageIndex, tokenCount: tokens.length, timings: { decodeSteps: 15 } } } };
+  }
+};
+
+/** A generator that begins an image and then hangs until it is told to stop. @returns when it has been told. */
+function hangAfter(...events: readonly GeneratorEvent[]): Promise<void> {
+  return new Promise((resolve) => {
+    script = async function* (_request, { signal }) {
+      yield* events;
+      await new Promise<void>((told) => signal.addEventListener("abort", () => told(), { once: true }));
+      resolve();
+      throw signal.reason;
+    };
+  });
+}
+
+const generate = (init: GenerateImageInit = {}, options: { signal?: AbortSignal; timeoutMs?: number } = {}) =>
+  connection.client.generateImage({ generation: { prompt: PROMPT, seed: 7n }, ...init } as GenerateImageInit, options);
+
+async function collect(responses: AsyncIterable<GenerateImageResponse>): Promise<GenerateImageResponse["event"][]> {
+  const events: GenerateImageResponse["event"][] = [];
+  for await (const { event } of responses) events.push(event);
+  return events;
+}
+
+/** The files among some events, put together and checked to come whole and in order. */
+function filesOf(chunks: readonly ImageChunk[]): { readonly head: ImageChunk; readonly bytes: Buffer }[] {
+  const files: { head: ImageChunk; bytes: Buffer }[] = [];
+  for (const part of chunks) {
+    if (part.offset === 0) files.push({ head: part, bytes: Buffer.alloc(0) });
+    const file = files.at(-1)!;
+    assert.equal(part.offset, file.bytes.length);
+    assert.equal(part.imageIndex, file.head.imageIndex);
+    file.bytes = Buffer.concat([file.bytes, part.data]);
+  }
+  for (const { head, bytes } of files) assert.equal(bytes.length, head.totalBytes);
+  return files;
+}
+
+const chunksOf = (events: readonly GenerateImageResponse["event"][]): ImageChunk[] =>
+  events.flatMap((event) => (event.case === "imageChunk" ? [event.value] : []));
+
+async function decode(init: MessageInitShape<typeof DecodeRequestSchema>): Promise<ReturnType<typeof filesOf>> {
+  const chunks: ImageChunk[] = [];
+  for await (const { imageChunk } of connection.client.decode(init)) chunks.push(imageChunk!);
+  return filesOf(chunks);
+}
+
+const content = (tokens: number[]) => ({ content: { case: "tokens" as const, value: { tokens } } });
+
+test("a prompt becomes pictures: waiting, progress, files, digests and timings", async () => {
+  const events = await collect(generate({ generation: { prompt: PROMPT, seed: 7n, imageCount: 2 }, includeTokens: true }));
+  assert.deepEqual(events.slice(0, 2).map((event) => event.case), ["queued", "started"]);
+  const progress = events.flatMap((event) => (event.case === "progress" ? [event.value] : []));
+  assert.deepEqual(progress.filter(({ imageIndex }) => imageIndex === 1).map(({ tokensDone }) => tokensDone), [3, 6, 9, 12, 15, 16]);
+  const ends = events.flatMap((event) => (event.case === "imageFinished" ? [event.value] : []));
+  const files = filesOf(chunksOf(events));
+  const raw = await decode({ images: [content(tokensOf(0)), content(tokensOf(1))], encoding: { format: ImageFormat.RAW } });
+  assert.equal(files.length, 2);
+  for (const { head, bytes } of files) {
+    const end = ends.find(({ imageIndex }) => imageIndex === head.imageIndex)!;
+    assert.deepEqual(end.tokens, tokensOf(head.imageIndex));
+    assert.equal(end.tokenDigest, tokenDigest(Uint32Array.from(end.tokens)));
+    assert.equal(end.timings?.generation?.decodeSteps, 15);
+    assert.ok(end.timings.detokenizeMs > 0 && end.timings.totalMs >= end.timings.detokenizeMs);
+    assert.deepEqual(await sharp(bytes).removeAlpha().raw().toBuffer(), raw[head.imageIndex].bytes);
+  }
+});
+
+test("a PNG says how it was made, and shows the prompt only to whoever asked for it", async () => {
+  const commentsOf = async (init: GenerateImageInit) => {
+    const [{ bytes }] = filesOf(chunksOf(await collect(generate(init))));
+    assert.equal(bytes.includes(PROMPT), init.encoding?.includePrompt ?? false);
+    const { comments = [] } = await sharp(bytes).metadata();
+    return Object.fromEntries(comments.map(({ keyword, text }) => [keyword, text]));
+  };
+  const plain = await commentsOf({});
+  assert.deepEqual(Object.keys(plain), ["Software", "Model", "Seed", "Settings"]);
+  assert.equal(plain["Model"], `${bundle.manifest.name} ${bundle.digest}`);
+  assert.equal(plain["Seed"], "7");
+  assert.deepEqual(JSON.parse(plain["Settings"]), { guidance_scale: 3, temperature: 0.9, top_k: 0, top_p: 1, image_index: 0 });
+  const told = await commentsOf({ encoding: { includePrompt: true } });
+  assert.equal(told["Description"], PROMPT);
+});
+
+test("every format is what it says, of the size it says", async () => {
+  const { height, width } = bundle.manifest.image;
+  const formats = [[ImageFormat.PNG, "png"], [ImageFormat.WEBP, "webp"], [ImageFormat.JPEG, "jpeg"]] as const;
+  for (const [format, name] of formats) {
+    const [{ head, bytes }] = filesOf(chunksOf(await collect(generate({ encoding: { format } }))));
+    const metadata = await sharp(bytes).metadata();
+    assert.deepEqual([metadata.format, metadata.height, metadata.width], [name, height, width]);
+    assert.deepEqual([head.format, head.height, head.width, head.rowsDone, head.preview], [format, height, width, 4, false]);
+  }
+  const [{ bytes }] = await decode({ images: [content(tokensOf(0))], encoding: { format: ImageFormat.RAW } });
+  assert.equal(bytes.length, height * width * 3);
+});
+
+test("previews come every k rows as JPEG, before the image", async () => {
+  const seen: ImageChunk[] = [];
+  const previews: Record<number, () => void> = {};
+  script = async function* () {
+    yield started();
+    for (let row = 0; row < 4; row++) {
+      // Stands for a slow generator: the next row is drawn when this one's preview has been received.
+      const received = new Promise<void>((resolve) => (previews[row + 1] = resolve));
+      yield chunk(0, row * 4, tokensOf(0).slice(row * 4, row * 4 + 4));
+      if (row === 1) await received;
+    }
+    yield { event: { case: "imageFinished", value: { imageIndex: 0, tokenCount: 16 } } };
+  };
+  for await (const { event } of generate({ previewIntervalRows: 2 })) {
+    if (event.case !== "imageChunk") continue;
+    seen.push(event.value);
+    if (event.value.preview) previews[event.value.rowsDone]();
+  }
+  const [preview, final, ...rest] = filesOf(seen);
+  assert.deepEqual(rest, []);
+  assert.deepEqual([preview.head.preview, preview.head.rowsDone, preview.head.format], [true, 2, ImageFormat.JPEG]);
+  assert.equal((await sharp(preview.bytes).metadata()).height, bundle.manifest.image.height);
+  assert.equal(final.head.preview, false);
+});
+
+test("tokens become pictures in the order of the request, and equal tokens equal bytes", async () => {
+  const images = [content(tokensOf(1)), content(tokensOf(0)), content(tokensOf(1))];
+  const files = await decode({ images });
+  assert.deepEqual(files.map(({ head }) => head.imageIndex), [0, 1, 2]);
+  assert.deepEqual(files[0].bytes, files[2].bytes);
+  assert.notDeepEqual(files[0].bytes, files[1].bytes);
+});
+
+test("what breaks a rule is refused by field, before the generator is asked", async () => {
+  script = () => {
+    throw new Error("must not be asked");
+  };
+  const { codebookSize } = bundle.manifest.image;
+  const refusals: readonly [work: () => Promise<unknown>, field: string, rule: RegExp][] = [
+    [() => collect(connection.client.generateImage({})), "generation", /must be set/],
+    [() => collect(generate({ previewIntervalRows: 5 })), "preview_interval_rows", /0 \.\. 4, got 5/],
+    [() => collect(generate({ encoding: { quality: 3 } })), "encoding.quality", /got 3/],
+    [() => decode({}), "images", /1 \.\. 16 entries, got 0/],
+    [() => decode({ images: [content([1, 2])] }), "images[0].tokens", /16 image tokens, got 2/],
+    [() => decode({ images: [content(tokensOf(0).fill(codebookSize, 3, 4))] }), "images[0].tokens[3]", /0 \.\. \d+, got \d+/],
+  ];
+  for (const [work, field, rule] of refusals) {
+    await assert.rejects(work, (error: { kind: string; violations: { field: string; description: string }[] }) => {
+      assert.equal(error.kind, "invalid-request");
+      assert.deepEqual(error.violations.map((violation) => violation.field), [field]);
+      assert.match(error.violations[0].description, rule);
+      return true;
+    });
+  }
+  const latent = { content: { case: "latent" as const, value: {} } };
+  await assert.rejects(decode({ images: [latent] }), { kind: "unsupported" });
+});
+
+test("a generator with another bundle is refused", async () => {
+  script = async function* () {
+    yield started(7n, "e".repeat(64));
+  };
+  await assert.rejects(collect(generate()), { kind: "mismatch", message: /another bundle/ });
+});
+
+test("the generator's errors come through as they are", async () => {
+  script = () => {
+    throw overloaded("the queue is full", 1500);
+  };
+  await assert.rejects(collect(generate()), { kind: "overloaded", message: "the queue is full", retryDelayMs: 1500 });
+  script = async function* () {
+    yield started();
+    throw invalidRequest("generation.guidance_scale", "1 .. 100", 0);
+  };
+  await assert.rejects(collect(generate()), { kind: "invalid-request", violations: [{ field: "generation.guidance_scale", description: "must be 1 .. 100, got 0" }] });
+});
+
+test("a generator that breaks its promises is our own error, without details for the client", async () => {
+  script = async function* () {
+    yield started();
+    yield chunk(0, 2, [1]);
+  };
+  await assert.rejects(collect(generate()), { kind: "internal", message: /^internal error [0-9a-f]+$/ });
+});
+
+test("a caller that leaves frees the generator, while it waits, draws tokens or draws previews", async () => {
+  const moments: readonly [name: string, events: readonly GeneratorEvent[], init: GenerateImageInit][] = [
+    ["queued", [{ event: { case: "queued", value: { position: 0 } } }], {}],
+    ["mid-image", [started(), chunk(0, 0, [1, 2, 3, 4])], {}],
+    ["with previews", [started(), chunk(0, 0, [1, 2, 3, 4])], { previewIntervalRows: 1 }],
+  ];
+  for (const [name, events, init] of moments) {
+    const told = hangAfter(...events);
+    const abort = new AbortController();
+    const responses = generate(init, { signal: abort.signal })[Symbol.asyncIterator]();
+    for (const _ of events) assert.equal((await responses.next()).done, false, name);
+    abort.abort();
+    await assert.rejects(async () => { while (!(await responses.next()).done); }, { kind: "cancelled" }, name);
+    await told;
+  }
+});
+
+test("a consumer that stops reading frees the generator", async () => {
+  const told = hangAfter(started(), chunk(0, 0, [1]));
+  for await (const { event } of generate()) if (event.case === "progress") break;
+  await told;
+});
+
+test("a deadline reaches the generator and ends a call that hangs there", async () => {
+  const told = hangAfter(started());
+  await assert.rejects(collect(generate({}, { timeoutMs: 200 })), { kind: "deadline-exceeded" });
+  await told;
+});
+
+test("a generator that dies mid-image, or is not there, is unavailable; the decoder goes on", async () => {
+  const doomed = await startGenerator();
+  doomed.setServing(true);
+  const own = await startDecoder({
+    address: "127.0.0.1:0", bundleFolder: bundle.folder, generatorAddress: doomed.address, threads: 1, provider: "cpu",
+  });
+  const ownConnection = connect(DecoderService, own.address);
+  try {
+    void hangAfter(started());
+    const responses = ownConnection.client.generateImage({ generation: { prompt: PROMPT } })[Symbol.asyncIterator]();
+    await responses.next();
+    const [, error] = await Promise.all([doomed.stop(0), responses.next().then(() => undefined, (reason: unknown) => reason)]);
+    assert.equal((error as { kind?: string }).kind, "not-ready");
+    await assert.rejects(collect(ownConnection.client.generateImage({ generation: { prompt: PROMPT } })), { kind: "not-ready" });
+    assert.equal((await ownConnection.client.getDecoderInfo({})).model?.digest, bundle.digest);
+  } finally {
+    ownConnection.close();
+    await own.stop(0);
+    await doomed.stop(0);
+  }
+});
+
+test("requests share the detokenizer, and health answers while it is busy", async () => {
+  const probe = openHealthProbe(decoder.address, DecoderService.typeName);
+  try {
+    let busy = 8;
+    const images = Array.from({ length: 16 }, (_, index) => content(tokensOf(index)));
+    const calls = Array.from({ length: busy }, async () => {
+      const files = await decode({ images });
+      busy--;
+      return files;
+    });
+    assert.equal(await probe.check(), "serving");
+    assert.ok(busy > 0, "all decoding was over before health answered");
+    const all = await Promise.all(calls);
+    for (const files of all) assert.deepEqual(files.map(({ bytes }) => bytes), all[0].map(({ bytes }) => bytes));
+  } finally {
+    probe.close();
+  }
+});
+
+test("tells what it has loaded, and refuses a bundle that is none", async () => {
+  const info = await connection.client.getDecoderInfo({});
+  const { $typeName: _message, ...model } = info.model!;
+  assert.deepEqual(model, modelInfoOf(bundle));
+  assert.deepEqual([info.maxImageCount, info.maxChunkBytes], [16, 512 * 1024]);
+  const config = { address: "127.0.0.1:0", bundleFolder: "/nowhere", generatorAddress: generator.address, threads: 1, provider: "cpu" } as const;
+  await assert.rejects(startDecoder(config), { kind: "not-found", message: /\/nowhere/ });
+});
