@@ -28,9 +28,9 @@ test("a gap, an overlap, an overrun, an empty chunk or a foreign token is the ge
   assert.deepEqual(grid.tokens, Uint32Array.of(1, 2));
 });
 
-test("a preview repeats what stands above", () => {
-  assert.deepEqual(previewTokens(Uint32Array.of(1, 2), shape), Uint32Array.of(1, 2, 1, 2, 1, 2));
-  assert.deepEqual(previewTokens(Uint32Array.of(1, 2, 3), shape), Uint32Array.of(1, 2, 3, 2, 3, 2));
+test("a preview is filled up with the most frequent token so far", () => {
+  assert.deepEqual(previewTokens(Uint32Array.of(1, 2, 2), shape), Uint32Array.of(1, 2, 2, 2, 2, 2));
+  assert.deepEqual(previewTokens(Uint32Array.of(2, 1, 1, 2), shape), Uint32Array.of(2, 1, 1, 2, 2, 2));
   const whole = Uint32Array.of(1, 2, 3, 4, 5, 6);
   assert.deepEqual(previewTokens(whole, shape), whole);
 });
