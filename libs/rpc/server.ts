@@ -1,17 +1,19 @@
 import { create, toBinary, type DescFile } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
-import { createServer, type ServerMiddleware } from "nice-grpc";
+import { logVerbosity, setLogVerbosity } from "@grpc/grpc-js";
+import { createServer, ServerError, type Server, type ServerMiddleware } from "nice-grpc";
 import { HealthDefinition, HealthServiceImpl, HealthState } from "nice-grpc-server-health";
 import { ServerReflection, ServerReflectionService } from "nice-grpc-server-reflection";
 import { settlesWithin } from "#libs/async/within.js";
-import { notReady } from "#libs/errors/errors.js";
+import { AppError, notReady } from "#libs/errors/errors.js";
 import { CallGate } from "./call-gate.js";
 import { deadlineInterceptor } from "./deadline.js";
 import { niceDefinition, type ServiceImplementation } from "./definition.js";
 import { ABORT_MS, DRAIN_MS, KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS, MAX_MESSAGE_BYTES } from "./limits.js";
 import { serverCalls } from "./server-calls.js";
 import { linkSignals } from "./signals.js";
+import { statusOf } from "./status.js";
 import { serverTracing } from "./tracing.js";
 
 /** A service and its handlers; made by `implement`, which checks that they fit. */
@@ -70,40 +72,31 @@ export function implement<M extends GenServiceMethods>(
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const { address, services } = options;
-  const names = ["", ...services.map(({ service }) => service.typeName)];
-  const health = HealthState();
   const gate = new CallGate();
-  const closing = new AbortController();
+  const health = HealthState();
   const setServing = (serving: boolean) => {
     gate.setOpen(serving);
-    for (const name of names) health.setStatus(serving && !gate.isClosed ? "healthy" : "unhealthy", name);
+    const status = serving && !gate.isClosed ? "healthy" : "unhealthy";
+    for (const name of ["", ...services.map(({ service }) => service.typeName)]) health.setStatus(status, name);
   };
   setServing(false);
 
+  // What grpc-js would print beside our log reaches us as errors too.
+  if (!process.env["GRPC_VERBOSITY"]) setLogVerbosity(logVerbosity.NONE);
+  const closing = new AbortController();
   const server = createServer(SERVER_OPTIONS);
   server.with(until(closing.signal)).add(HealthDefinition, HealthServiceImpl(health));
   server.with(until(closing.signal)).add(ServerReflectionService, reflection(services));
   for (const { service, implementation } of services) {
     server.with(serverTracing).with(serverCalls(gate)).add(niceDefinition(service), implementation);
   }
-  const port = await server.listen(address).catch((error: unknown) => {
-    throw notReady(`cannot listen on ${address}: ${(error as Error).message}`, error);
-  });
+  const port = await listen(server, address);
 
   let stopped: Promise<void> | undefined;
-  const stop = async (graceMs: number) => {
-    const graceEnd = Date.now() + graceMs;
+  const stop = (graceMs: number) => {
     const empty = gate.close();
     setServing(false);
-    let isEmpty = await settlesWithin(empty, graceMs);
-    if (!isEmpty) {
-      gate.abort();
-      isEmpty = await settlesWithin(empty, ABORT_MS);
-    }
-    closing.abort();
-    // Even without calls the last bytes have to leave before the connections are cut.
-    const bytesLeft = isEmpty && await settlesWithin(server.shutdown(), Math.max(ABORT_MS, graceEnd - Date.now()));
-    if (!bytesLeft) server.forceShutdown();
+    return drain({ server, gate, closing, empty }, graceMs);
   };
   return {
     address: address.replace(/:\d+$/, `:${port}`),
@@ -112,12 +105,49 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   };
 }
 
+async function listen(server: Server, address: string): Promise<number> {
+  try {
+    return await server.listen(address);
+  } catch (error) {
+    const { message } = error as Error;
+    const [, reason = message] = /\[(.+)\]/.exec(message) ?? [];
+    throw notReady(`cannot listen on ${address}: ${reason}`, error);
+  }
+}
+
+/** A server that takes no new calls, and what ends the calls it has. */
+interface ClosedServer {
+  readonly server: Server;
+  readonly gate: CallGate;
+  /** Ends health watches. */
+  readonly closing: AbortController;
+  /** Settles when the last call has left. */
+  readonly empty: Promise<void>;
+}
+
+async function drain({ server, gate, closing, empty }: ClosedServer, graceMs: number): Promise<void> {
+  const graceEnd = Date.now() + graceMs;
+  let isEmpty = await settlesWithin(empty, graceMs);
+  if (!isEmpty) {
+    gate.abort();
+    isEmpty = await settlesWithin(empty, ABORT_MS);
+  }
+  closing.abort(notReady("the service is stopping"));
+  // Even without calls the last bytes have to leave before the connections are cut.
+  const bytesLeft = isEmpty && await settlesWithin(server.shutdown(), Math.max(ABORT_MS, graceEnd - Date.now()));
+  if (!bytesLeft) server.forceShutdown();
+}
+
 /** Ends streams that would otherwise last as long as their clients. */
 function until(end: AbortSignal): ServerMiddleware {
   return async function* (call, context) {
     const { signal, release } = linkSignals([context.signal, end], Infinity);
     try {
       return yield* call.next(call.request, { ...context, signal });
+    } catch (error) {
+      if (!signal.aborted) throw error;
+      const { code, message } = statusOf(AppError.from(signal.reason));
+      throw new ServerError(code, message);
     } finally {
       release();
     }

@@ -1,5 +1,5 @@
 /**
- * A service process for tests of what all services share. Arguments: name, mode, and the address of the next hop.
+ * A service process for tests of what all services share. Arguments: name, mode, address of the next hop, own address.
  * A hop with a next one passes each call on; the last one, a tokenizer, answers. Modes: `answer` at once; `wait` until
  * aborted; `drain` to answer only once a stop was asked for; `fail` to start.
  */
@@ -14,8 +14,7 @@ import { startService, type RunningService } from "#libs/rpc/service.js";
 import { SPANS } from "#libs/telemetry/names.js";
 import { inContext, inSpan, openSpan } from "#libs/telemetry/spans.js";
 
-const [name, mode, next] = process.argv.slice(2);
-const address = "127.0.0.1:0";
+const [name, mode, next, address = "127.0.0.1:0"] = process.argv.slice(2);
 
 const unused = () => {
   throw new Error("not under test");
