@@ -9,19 +9,19 @@ const SAME_PRESS_MS = 500;
 
 /**
  * Be a command: run its work and end the process with one of `EXIT_CODES`; does not return. SIGINT and SIGTERM abort
- * the work, which then cleans up; a second one ends the process at once.
+ * the work, which then cleans up and throws, or returns if that is how it ends; a second one ends the process at once.
  * @param work its errors are shown on stderr: `invalid-request` as a mistake in the command line, others as failures.
  */
 export async function runCommand(work: (options: { readonly signal: AbortSignal }) => Promise<void>): Promise<never> {
   const interrupt = new AbortController();
-  let exitCode: number = EXIT_CODES.ok;
+  let signalCode: number = EXIT_CODES.interrupted;
   let firstAt = 0;
   const onSignal = (code: number) => {
     if (interrupt.signal.aborted) {
       if (Date.now() - firstAt > SAME_PRESS_MS) process.exit(code);
       return;
     }
-    [exitCode, firstAt] = [code, Date.now()];
+    [signalCode, firstAt] = [code, Date.now()];
     interrupt.abort(cancelled());
   };
   process.on("SIGINT", () => onSignal(EXIT_CODES.interrupted));
@@ -29,13 +29,12 @@ export async function runCommand(work: (options: { readonly signal: AbortSignal 
   try {
     await work({ signal: interrupt.signal });
   } catch (thrown) {
+    if (interrupt.signal.aborted) process.exit(signalCode);
     const error = AppError.from(thrown);
-    if (!interrupt.signal.aborted) {
-      exitCode = error.kind === "invalid-request" ? EXIT_CODES.usage : EXIT_CODES.failed;
-      process.stderr.write(`${failureText(error)}\n`);
-    }
+    process.stderr.write(`${failureText(error)}\n`);
+    process.exit(error.kind === "invalid-request" ? EXIT_CODES.usage : EXIT_CODES.failed);
   }
-  process.exit(exitCode);
+  process.exit(EXIT_CODES.ok);
 }
 
 /**

@@ -46,6 +46,7 @@ function linesOn(stream: NodeJS.WriteStream): Progress {
     say,
     begin(tokensTotal) {
       total = tokensTotal;
+      say(`0/${total} tokens`);
     },
     advance(tokensDone) {
       const lines = Math.floor((LINES * tokensDone) / total);

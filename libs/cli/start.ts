@@ -1,3 +1,4 @@
+import { notReady, type AppError } from "#libs/errors/errors.js";
 import { parseFlags, runCommand } from "./command.js";
 import { SERVICE_NAMES } from "./service-process.js";
 import { firstEnd, startStack, stopStack, type Addresses } from "./stack.js";
@@ -29,7 +30,7 @@ await runCommand(async ({ signal }) => {
   if (values.help) return void process.stdout.write(HELP);
 
   const env = values.bundle === undefined ? {} : { TESSERA_BUNDLE: values.bundle };
-  const stack = await startStack({ addresses: ADDRESSES, env, showLog: true, signal });
+  const stack = await startStack({ addresses: ADDRESSES, env, showLog: true, signal }).catch(explainTakenPort);
   try {
     for (const name of SERVICE_NAMES) process.stdout.write(`${name.padEnd(10)} ${stack[name].address}\n`);
     process.stdout.write(EXAMPLES);
@@ -38,6 +39,12 @@ await runCommand(async ({ signal }) => {
     await stopStack(stack, STOP_GRACE_MS);
   }
 });
+
+function explainTakenPort(error: AppError): never {
+  const taken = Object.values(ADDRESSES).find((address) => error.message.includes(`cannot listen on ${address}`));
+  if (taken === undefined || !error.message.includes("EADDRINUSE")) throw error;
+  throw notReady(`${taken} is taken: do the services run already? \`npm run serve -- --help\` tells how to use other ports`, error);
+}
 
 /** Returns when asked to stop. @throws AppError if a service ends by itself. */
 async function stoppedOrBroken(signal: AbortSignal, broken: ReturnType<typeof firstEnd>): Promise<void> {
