@@ -48,8 +48,7 @@ function declarations(file: FileDescriptorProto): { readonly name: string; reado
   type Enum = FileDescriptorProto["enumType"][number];
   const ofEnum = (type: Enum, path: number[]) => [
     { name: type.name, path },
-    // The value 0 of an enum that has no default says no more than its name.
-    ...type.value.flatMap(({ name, number }, i) => number === 0 ? [] : [{ name, path: [...path, VALUE, i] }]),
+    ...type.value.map(({ name }, i) => ({ name, path: [...path, VALUE, i] })),
   ];
   const ofMessage = (type: Message, path: number[]): { name: string; path: number[] }[] => [
     { name: type.name, path },

@@ -397,6 +397,8 @@ export const GenerationTimingsSchema: GenMessage<GenerationTimings> = /*@__PURE_
  */
 export enum ModelFamily {
   /**
+   * Never sent.
+   *
    * @generated from enum value: MODEL_FAMILY_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
@@ -470,6 +472,8 @@ export const PrioritySchema: GenEnum<Priority> = /*@__PURE__*/
  */
 export enum FinishReason {
   /**
+   * Never sent.
+   *
    * @generated from enum value: FINISH_REASON_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
