@@ -32,16 +32,12 @@ export const ATTRIBUTES = {
   rpcStatusCode: "rpc.grpc.status_code",
   /** An `ErrorKind`. */
   errorType: "error.type",
-  modelName: "tessera.model.name",
   imageIndex: "tessera.image.index",
-  imageCount: "tessera.image.count",
   imageFormat: "tessera.image.format",
   imageBytes: "tessera.image.bytes",
   preview: "tessera.image.preview",
   promptTokens: "tessera.prompt.tokens",
   imageTokens: "tessera.image.tokens",
-  decodeSteps: "tessera.decode.steps",
-  guidanceScale: "tessera.guidance.scale",
   queuePosition: "tessera.queue.position",
 } as const;
 
@@ -51,7 +47,6 @@ export const METRICS = {
   rpcClientDuration: { name: "rpc.client.duration", unit: "s", description: "Duration of calls made" },
   queueTime: { name: "tessera.queue.time", unit: "s", description: "Time a request waited for its turn" },
   timeToFirstToken: { name: "tessera.time_to_first_token", unit: "s", description: "Arrival to first image token" },
-  interTokenLatency: { name: "tessera.inter_token_latency", unit: "s", description: "Time between two image tokens" },
   timeToImage: { name: "tessera.time_to_image", unit: "s", description: "Arrival to the last byte of an image" },
   detokenizeTime: { name: "tessera.detokenize.time", unit: "s", description: "Image tokens to pixels" },
   encodeTime: { name: "tessera.encode.time", unit: "s", description: "Pixels to a file" },

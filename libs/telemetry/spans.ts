@@ -1,5 +1,5 @@
 import {
-  context, ROOT_CONTEXT, SpanKind, SpanStatusCode, trace, type Attributes, type Context, type Span,
+  context, SpanKind, SpanStatusCode, trace, type Attributes, type Context, type Span,
 } from "@opentelemetry/api";
 import { AppError } from "#libs/errors/errors.js";
 import { ATTRIBUTES, SCOPE } from "./names.js";
@@ -67,9 +67,6 @@ export function bindGenerator<T, R>(active: Context, generator: AsyncGenerator<T
   } as AsyncGenerator<T, R, undefined>;
   return bound;
 }
-
-/** The context without any span: the parent of what no request has asked for. */
-export const NO_PARENT: Context = ROOT_CONTEXT;
 
 function markFailed(span: Span, kind: string): void {
   span.setAttribute(ATTRIBUTES.errorType, kind);
