@@ -20,9 +20,15 @@ export interface SessionWorkerData {
 
 /** Asks the worker for one run; it answers with one `RunReply`. */
 export interface RunRequest {
+  readonly type: "run";
   readonly feeds: TensorMap;
   /** Names of the wanted outputs; all when left out. */
   readonly outputs?: readonly string[];
+}
+
+/** Asks the worker to finish its runs, free the graph and end. */
+export interface CloseRequest {
+  readonly type: "close";
 }
 
 /** An error on its way between threads. */

@@ -3,7 +3,8 @@ import { type InferenceSession, Tensor } from "onnxruntime-node";
 import { AppError } from "#libs/errors/errors.js";
 import { createInferenceSession } from "#libs/onnx/create-session.js";
 import {
-  buffersOf, type ErrorReply, type OpenReply, type RunReply, type RunRequest, type SessionWorkerData, type TensorMap,
+  buffersOf, type CloseRequest, type ErrorReply, type OpenReply, type RunReply, type RunRequest, type SessionWorkerData,
+  type TensorMap,
 } from "#libs/onnx/session-messages.js";
 
 // The thread behind OnnxSession: loads one graph, then answers each RunRequest with one RunReply, in order.
@@ -13,12 +14,22 @@ const { path, options } = workerData as SessionWorkerData;
 
 try {
   const session = await createInferenceSession(path, options);
-  port.on("message", async (request: RunRequest) => {
+  let lastRun = Promise.resolve();
+  const run = async (request: RunRequest): Promise<void> => {
     const reply = await answer(session, request);
     port.postMessage(reply, reply.type === "finished" ? buffersOf(reply.outputs) : []);
+  };
+  port.on("message", async (request: RunRequest | CloseRequest) => {
+    if (request.type === "run") lastRun = run(request);
+    else {
+      await lastRun;
+      await session.release();
+      port.close();
+    }
   });
   port.postMessage({ type: "opened", inputs: session.inputMetadata, outputs: session.outputMetadata } satisfies OpenReply);
 } catch (error) {
+  // Nothing listens here, so the thread ends by itself.
   port.postMessage(failure(error) satisfies OpenReply);
 }
 

@@ -4,7 +4,8 @@ import type { InferenceSession } from "onnxruntime-node";
 import { AppError, invariant, notReady } from "#libs/errors/errors.js";
 import type { SessionOptions } from "#libs/onnx/create-session.js";
 import {
-  buffersOf, type OpenReply, type RunReply, type RunRequest, type SessionWorkerData, type TensorData, type TensorMap,
+  buffersOf, type CloseRequest, type OpenReply, type RunReply, type RunRequest, type SessionWorkerData,
+  type TensorData, type TensorMap,
 } from "#libs/onnx/session-messages.js";
 
 export type { TensorData, TensorMap };
@@ -51,14 +52,9 @@ export class OnnxSession {
     const worker = new Worker(new URL("./session-worker.js", import.meta.url), {
       workerData: { path, options } satisfies SessionWorkerData,
     });
-    try {
-      const reply = await firstReply(worker, path);
-      if (reply.type === "failed") throw new AppError(reply.kind, reply.message);
-      return new OnnxSession(worker, basename(path), reply.inputs, reply.outputs);
-    } catch (error) {
-      await worker.terminate();
-      throw error;
-    }
+    const reply = await firstReply(worker, path);
+    if (reply.type === "failed") throw new AppError(reply.kind, reply.message);
+    return new OnnxSession(worker, basename(path), reply.inputs, reply.outputs);
   }
 
   private constructor(
@@ -73,14 +69,14 @@ export class OnnxSession {
     worker.on("error", (error) => (crash = error));
     this.ended = new Promise((resolve) => worker.on("exit", (code) => {
       const error = this.#closing ? undefined : invariant(`the session of ${name} died, exit code ${code}`, crash);
-      this.#rejectAll(error ?? notReady(`the session of ${name} is closed`));
+      if (error !== undefined) this.#rejectAll(error);
       resolve(error);
     }));
   }
 
   /** Whether runs are still accepted: false once closed or crashed. */
   get alive(): boolean {
-    return !this.#closing && this.#end === undefined;
+    return this.#end === undefined;
   }
 
   /**
@@ -95,8 +91,8 @@ export class OnnxSession {
     const { transferFeeds = false, signal } = options;
     signal?.throwIfAborted();
     if (this.#end !== undefined) throw this.#end;
-    if (this.#closing) throw notReady("the session is closed");
     const request: RunRequest = {
+      type: "run",
       feeds: transferFeeds ? feeds : copyOf(feeds),
       ...(outputs === undefined ? {} : { outputs }),
     };
@@ -114,10 +110,17 @@ export class OnnxSession {
     }
   }
 
-  /** End the thread and free the graph; pending runs reject with "not-ready". May be called again. */
+  /**
+   * Reject pending runs with "not-ready", free the graph and end the thread, after the run under way if there is one.
+   * May be called again.
+   */
   async close(): Promise<void> {
-    this.#closing = true;
-    await this.#worker.terminate();
+    if (this.alive) {
+      this.#closing = true;
+      this.#rejectAll(notReady("the session is closed"));
+      // Not `terminate()`: inside a run it makes ONNX Runtime's binding abort the whole process.
+      this.#worker.postMessage({ type: "close" } satisfies CloseRequest);
+    }
     await this.ended;
   }
 
