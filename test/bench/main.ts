@@ -1,0 +1,27 @@
+import { DEFAULT_BUNDLE } from "#libs/bundle/bundle.js";
+import { parseFlags, runCommand } from "#libs/cli/command.js";
+import { integerFlag } from "#libs/cli/flags.js";
+import { invalidRequest } from "#libs/errors/errors.js";
+import { previews } from "./previews.js";
+import { whereTimeGoes, type BenchOptions } from "./where-time-goes.js";
+
+const BENCHES: Readonly<Record<string, (options: BenchOptions) => Promise<void>>> = { main: whereTimeGoes, previews };
+
+const HELP = `npm run bench -- NAME [--bundle DIR] [--rounds N]
+
+  main      where the time goes from a prompt to a PNG, and what three services cost against one process
+  previews  how far the pixels of finished rows in previews are from the final ones
+
+Prints a table for people, then one line of JSON.
+`;
+
+await runCommand(async () => {
+  const { values, positionals } = parseFlags({
+    args: process.argv.slice(2), allowPositionals: true, strict: true,
+    options: { bundle: { type: "string", default: DEFAULT_BUNDLE }, rounds: { type: "string" }, help: { type: "boolean" } },
+  });
+  if (values.help) return void process.stdout.write(HELP);
+  const [name = ""] = positionals;
+  if (!Object.hasOwn(BENCHES, name)) throw invalidRequest("NAME", `one of ${Object.keys(BENCHES).join(", ")}`, name);
+  await BENCHES[name]({ bundle: values.bundle, rounds: integerFlag("--rounds", values.rounds, { min: 1, max: 1000 }) ?? 9 });
+});
