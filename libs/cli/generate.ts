@@ -1,6 +1,5 @@
 import { runCommand } from "./command.js";
-import { contactSheet } from "./contact-sheet.js";
-import { generateImages, type GeneratedImages } from "./generate-images.js";
+import type { GeneratedImages } from "./generate-images.js";
 import { GENERATE_HELP, parseGenerateOptions, type GenerateOptions } from "./generate-options.js";
 import { defaultOutFile, numberedFile, writeOutFile } from "./out-files.js";
 import { openProgress } from "./progress.js";
@@ -40,7 +39,11 @@ async function writeFiles({ started, images }: GeneratedImages, options: Generat
   const pictures = images.map(({ picture }) => picture.data);
   const files = pictures.length === 1 ? [file] : pictures.map((_, imageIndex) => numberedFile(file, imageIndex));
   await Promise.all(files.map((name, index) => writeOutFile(name, pictures[index])));
-  if (files.length > 1) await writeOutFile(file, await contactSheet(pictures, images[0].picture, options.format));
+  if (files.length > 1) {
+    // Loaded only here: it brings an image library that one picture does not need.
+    const { contactSheet } = await import("./contact-sheet.js");
+    await writeOutFile(file, await contactSheet(pictures, images[0].picture, options.format));
+  }
   return { file, files };
 }
 
@@ -51,8 +54,11 @@ await runCommand(async ({ signal }) => {
   const progress = openProgress(process.stderr);
   const commandAt = performance.now();
   if (options.target === undefined) progress.say("starting the services");
+  // Loaded while the services start, and not at all for a mistake in the command line.
+  const loading = import("./generate-images.js");
   await withDecoder(options, { signal }, async (address, { signal: anyStop }) => {
     const startSeconds = seconds(commandAt);
+    const { generateImages } = await loading;
     const generated = await generateImages(address, options, { progress, signal: anyStop });
     const written = await writeFiles(generated, options);
     const report = reportOf(generated, written, { seconds: seconds(commandAt), startSeconds });
