@@ -57,7 +57,6 @@ export function failureText(error: AppError): string {
 function adviceFor({ kind, retryDelayMs = 1000, errorId }: AppError): string {
   if (kind === "invalid-request") return "\nRun it with --help to see what it takes.";
   if (kind === "overloaded") return `\nTry again in ${(retryDelayMs / 1000).toFixed(1)} s.`;
-  if (kind === "mismatch") return "\nStart all services with the same bundle.";
   if (kind === "internal" && errorId !== undefined) return "\nThe service's log tells more under this id.";
   return "";
 }

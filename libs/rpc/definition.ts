@@ -57,6 +57,30 @@ function codec<D extends DescMessage>(message: D): Codec<D> {
   };
 }
 
+/** What a request becomes whose bytes are no valid message; left to itself grpc-js would call that our own error. */
+export class MalformedRequest {
+  readonly typeName: string;
+
+  /** @param typeName full name of the message that was expected. */
+  constructor(typeName: string) {
+    this.typeName = typeName;
+  }
+}
+
+function requestCodec<D extends DescMessage>(message: D): Codec<D> {
+  const { decode, ...rest } = codec(message);
+  return {
+    ...rest,
+    decode(bytes) {
+      try {
+        return decode(bytes);
+      } catch {
+        return new MalformedRequest(message.typeName) as unknown as MessageShape<D>;
+      }
+    },
+  };
+}
+
 function idempotencyOptions(level: Idempotency): { idempotencyLevel?: "IDEMPOTENT" | "NO_SIDE_EFFECTS" } {
   if (level === Idempotency.NO_SIDE_EFFECTS) return { idempotencyLevel: "NO_SIDE_EFFECTS" };
   if (level === Idempotency.IDEMPOTENT) return { idempotencyLevel: "IDEMPOTENT" };
@@ -70,7 +94,7 @@ function idempotencyOptions(level: Idempotency): { idempotencyLevel?: "IDEMPOTEN
 export function niceDefinition<M extends GenServiceMethods>(service: GenService<M>): Definition<M> {
   const methods = service.methods.map((method) => [method.localName, {
     name: method.name,
-    requestType: codec(method.input),
+    requestType: requestCodec(method.input),
     responseType: codec(method.output),
     requestStream: method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming",
     responseStream: method.methodKind === "server_streaming" || method.methodKind === "bidi_streaming",

@@ -31,28 +31,33 @@ export async function serve(
   process.stdout.write(`${JSON.stringify(line)}\n`);
   log.info("serving", { address: service.address });
 
-  await fired(stopSignal);
-  log.info("draining");
-  await service.stop();
+  const failure = await Promise.race([fired(stopSignal), service.failed]);
+  if (failure === undefined) log.info("draining");
+  else log.error("failed", errorFields(failure));
+  await service.stop(failure === undefined ? undefined : 0);
   await telemetry.stop();
   log.info("stopped");
-  process.exit(0);
+  process.exit(failure === undefined ? 0 : 1);
 }
 
 /** If another process of ours started this one over a channel, end as soon as it is gone, however it went. */
 function leaveWithParent(): void {
-  const leave = () => process.exit(1);
+  // Not `process.exit`: inside a pass of ONNX Runtime it would abort with a core dump.
+  const leave = () => process.kill(process.pid, "SIGKILL");
   // Only a process with a channel knows whether it is connected; the parent may be gone before this line.
   if (process.connected === false) leave();
   process.on("disconnect", leave);
 }
 
-/** Fires at the first SIGTERM or SIGINT. The second ends the process, with the exit code that shells give that signal. */
+/** Fires at the first SIGTERM or SIGINT. The second ends the process as if nobody had listened for it. */
 function stopOnSignals(): AbortSignal {
   const controller = new AbortController();
-  for (const [name, exitCode] of [["SIGTERM", 143], ["SIGINT", 130]] as const) {
+  for (const name of ["SIGTERM", "SIGINT"] as const) {
     process.on(name, () => {
-      if (controller.signal.aborted) process.exit(exitCode);
+      if (controller.signal.aborted) {
+        process.removeAllListeners(name);
+        process.kill(process.pid, name);
+      }
       controller.abort();
     });
   }

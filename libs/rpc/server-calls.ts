@@ -1,9 +1,9 @@
 import { ServerError, type CallContext as NiceCallContext, type Metadata, type ServerMiddleware } from "nice-grpc";
-import { AppError } from "#libs/errors/errors.js";
+import { AppError, invalidFields } from "#libs/errors/errors.js";
 import { errorFields, log } from "#libs/telemetry/log.js";
 import type { CallGate } from "./call-gate.js";
 import { deadlineOf } from "./deadline.js";
-import type { CallContext } from "./definition.js";
+import { MalformedRequest, type CallContext } from "./definition.js";
 import { linkSignals } from "./signals.js";
 import { DETAILS_TRAILER, statusOf } from "./status.js";
 
@@ -19,8 +19,10 @@ export function serverCalls(gate: CallGate): ServerMiddleware<CallContext> {
     try {
       leave = gate.enter();
       const own = { ...context, signal, deadline };
-      if (!call.responseStream) return yield* call.next(call.request, own);
-      for await (const response of call.next(call.request, own)) {
+      // `never`: the type of `next` is a union over the call shapes, which a request of either shape fits.
+      const request = (call.requestStream ? wellFormedStream(call.request) : wellFormed(call.request)) as never;
+      if (!call.responseStream) return yield* call.next(request, own);
+      for await (const response of call.next(request, own)) {
         signal.throwIfAborted();
         yield response;
       }
@@ -32,6 +34,16 @@ export function serverCalls(gate: CallGate): ServerMiddleware<CallContext> {
       leave?.();
     }
   };
+}
+
+function wellFormed<T>(request: T): T {
+  if (!(request instanceof MalformedRequest)) return request;
+  const description = `must be a valid ${request.typeName}: malformed bytes, or text that is not UTF-8`;
+  throw invalidFields([{ field: "request", description }]);
+}
+
+async function* wellFormedStream<T>(requests: AsyncIterable<T>): AsyncGenerator<T> {
+  for await (const request of requests) yield wellFormed(request);
 }
 
 /** The error as nice-grpc sends it. An internal one goes to the log with all its causes, once. */

@@ -1,11 +1,13 @@
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
-import { invariant } from "#libs/errors/errors.js";
+import { invariant, type AppError } from "#libs/errors/errors.js";
 import type { ServiceImplementation } from "./definition.js";
 import { implement, startServer } from "./server.js";
 
 /** What a service consists of once it is loaded and warm. */
 export interface LoadedService<M extends GenServiceMethods> {
   readonly implementation: ServiceImplementation<GenService<M>>;
+  /** Settles once the service can answer no more: undefined after `close()`, the error if a part of it died. */
+  readonly ended?: Promise<AppError | undefined>;
   /** Free what was loaded; called once, when no call is left. */
   close(): Promise<void>;
 }
@@ -25,6 +27,8 @@ export interface ServiceOptions<M extends GenServiceMethods> {
 export interface RunningService {
   /** `host:port` with the real port. */
   readonly address: string;
+  /** Settles with the error if a part of the service died; it reports NOT_SERVING from then on. Otherwise never. */
+  readonly failed: Promise<AppError>;
   /** Drain as `RunningServer.stop` does, then free everything. A second call awaits the first. */
   stop(graceMs?: number): Promise<void>;
 }
@@ -50,11 +54,16 @@ export async function startService<M extends GenServiceMethods>(options: Service
   }
   server.setServing(true);
 
-  const { close } = loaded;
+  const { close, ended } = loaded;
+  const failed = new Promise<AppError>((resolve) => void ended?.then((error) => {
+    if (error === undefined) return;
+    server.setServing(false);
+    resolve(error);
+  }));
   let stopped: Promise<void> | undefined;
   const stop = async (graceMs?: number) => {
     await server.stop(graceMs);
     await close();
   };
-  return { address: server.address, stop: (graceMs) => stopped ??= stop(graceMs) };
+  return { address: server.address, failed, stop: (graceMs) => stopped ??= stop(graceMs) };
 }

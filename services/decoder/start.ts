@@ -23,6 +23,7 @@ export function startDecoder(
       const generator = connect(GeneratorService, config.generatorAddress);
       return {
         implementation: decoderService({ bundle, detokenizer, generator: generator.client }),
+        ended: detokenizer.ended,
         async close() {
           generator.close();
           await detokenizer.close();

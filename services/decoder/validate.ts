@@ -1,11 +1,12 @@
 import type { Bundle } from "#libs/bundle/bundle.js";
 import type { ImageSection } from "#libs/bundle/manifest.js";
-import { invalidFields, invariant, mismatch, unsupported, type FieldViolation } from "#libs/errors/errors.js";
+import { invalidFields, invariant, unsupported, type FieldViolation } from "#libs/errors/errors.js";
 import {
   ImageFormat, type DecodeRequest, type Encoding, type GenerateImageRequest, type ImageContent,
 } from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
 import type { Generation, Started } from "#libs/rpc/gen/tessera/v1/types_pb.js";
 import { MAX_IMAGE_COUNT } from "#libs/rpc/limits.js";
+import { anotherBundle } from "#libs/rpc/model-info.js";
 
 /** How images are encoded, defaults filled in. */
 export interface ValidEncoding {
@@ -88,10 +89,10 @@ export function validDecodeRequest(request: DecodeRequest, image: ImageSection):
  * Hold what a generator says at its start against our own bundle.
  * @throws AppError "mismatch" if it has loaded another bundle, "internal" if it makes images of another size.
  */
-export function checkStarted(started: Started, { digest, manifest: { image } }: Bundle): void {
-  if (started.model?.digest !== digest) {
-    throw mismatch(`the generator has loaded another bundle: ${started.model?.digest}, not ${digest}`);
-  }
+export function checkStarted(started: Started, bundle: Bundle): void {
+  const { image } = bundle.manifest;
+  const digest = started.model?.digest;
+  if (digest !== bundle.digest) throw anotherBundle("generator", digest, bundle);
   const count = image.gridHeight * image.gridWidth;
   if (started.imageTokenCount !== count) {
     throw invariant(`the generator must make ${count} image tokens, got ${started.imageTokenCount}`);

@@ -1,7 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { context, type Context } from "@opentelemetry/api";
 import type { Bundle } from "#libs/bundle/bundle.js";
-import { mismatch, unsupported } from "#libs/errors/errors.js";
+import { unsupported } from "#libs/errors/errors.js";
 import type { CallContext, ServiceClient, ServiceImplementation } from "#libs/rpc/definition.js";
 import {
   FinishReason, type GenerationSettingsSchema, type StartedSchema,
@@ -9,7 +9,7 @@ import {
 import type { GenerateRequest, GenerateResponseSchema, GeneratorService } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
 import type { EncodeResponse, TokenizerService } from "#libs/rpc/gen/tessera/v1/tokenizer_pb.js";
 import { MAX_IMAGE_COUNT } from "#libs/rpc/limits.js";
-import { modelInfoOf } from "#libs/rpc/model-info.js";
+import { anotherBundle, modelInfoOf } from "#libs/rpc/model-info.js";
 import { count, recordDuration } from "#libs/telemetry/metrics.js";
 import { ATTRIBUTES, METRICS, SPANS } from "#libs/telemetry/names.js";
 import { inContext, openSpan } from "#libs/telemetry/spans.js";
@@ -55,7 +55,7 @@ async function tokenize({ parts, valid, signal, parent }: Job, deadline: number)
   const text = negativePrompt === undefined ? { prompt } : { prompt, negativePrompt };
   const encoded = await inContext(parent, () => parts.tokenizer.encode(text, { signal, deadline }));
   if (encoded.modelDigest !== parts.bundle.digest) {
-    throw mismatch(`the tokenizer has loaded another bundle: ${encoded.modelDigest}, not ${parts.bundle.digest}`);
+    throw anotherBundle("tokenizer", encoded.modelDigest, parts.bundle);
   }
   return encoded;
 }

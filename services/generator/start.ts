@@ -31,6 +31,7 @@ export function startGenerator(
         implementation: generatorService({
           bundle, engine, line, maxWaiting: config.maxQueueLength, tokenizer: tokenizer.client,
         }),
+        ended: engine.ended,
         async close() {
           tokenizer.close();
           await engine.close();

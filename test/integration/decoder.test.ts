@@ -3,46 +3,33 @@ import { after, before, beforeEach, test } from "node:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import sharp from "sharp";
 import { openBundle, type Bundle } from "#libs/bundle/bundle.js";
-import { invalidRequest, overloaded } from "#libs/errors/errors.js";
 import { connect, type Connection } from "#libs/rpc/client.js";
-import type { CallContext, Definition } from "#libs/rpc/definition.js";
+import type { Definition } from "#libs/rpc/definition.js";
 import {
   DecoderService, ImageFormat, type DecodeRequestSchema, type GenerateImageRequestSchema, type GenerateImageResponse, type ImageChunk,
 } from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
-import { GeneratorService, type GenerateRequest, type GenerateResponseSchema } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
 import { openHealthProbe } from "#libs/rpc/health.js";
 import { modelInfoOf } from "#libs/rpc/model-info.js";
-import { implement, startServer, type RunningServer } from "#libs/rpc/server.js";
+import type { RunningServer } from "#libs/rpc/server.js";
 import type { RunningService } from "#libs/rpc/service.js";
 import { tokenDigest } from "#services/decoder/token-grid.js";
 import { startDecoder } from "#services/decoder/start.js";
+import { FakeGenerator, tokenChunk } from "#test/doubles/fake-generator.js";
 import { tinyBundle } from "#test/fixtures/tiny-bundle.js";
 
 type GenerateImageInit = MessageInitShape<typeof GenerateImageRequestSchema>;
-type GeneratorEvent = MessageInitShape<typeof GenerateResponseSchema>;
-type Script = (request: GenerateRequest, context: CallContext) => AsyncGenerator<GeneratorEvent>;
 
 const PROMPT = "a secret prompt";
 let bundle: Bundle;
+let fake: FakeGenerator;
 let generator: RunningServer;
 let decoder: RunningService;
 let connection: Connection<Definition<(typeof DecoderService)["method"]>>;
-/** What the fake generator does next. */
-let script: Script;
-
-const startGenerator = (): Promise<RunningServer> => startServer({
-  address: "127.0.0.1:0",
-  services: [implement(GeneratorService, {
-    generate: (request, context) => script(request, context),
-    async *generateStages() {},
-    getGeneratorInfo: async () => ({}),
-  })],
-});
 
 before(async () => {
   bundle = await openBundle(await tinyBundle());
-  generator = await startGenerator();
-  generator.setServing(true);
+  fake = new FakeGenerator(bundle);
+  generator = await fake.start();
   decoder = await startDecoder({
     address: "127.0.0.1:0", bundleFolder: bundle.folder, generatorAddress: generator.address, threads: 1, provider: "cpu",
   });
@@ -50,7 +37,7 @@ before(async () => {
 });
 
 beforeEach(() => {
-  script = drawn;
+  fake.script = (request) => fake.drawn(request);
 });
 
 after(async () => {
@@ -58,46 +45,6 @@ after(async () => {
   await decoder.stop();
   await generator.stop();
 });
-
-const tokenCount = (): number => bundle.manifest.image.gridHeight * bundle.manifest.image.gridWidth;
-const tokensOf = (imageIndex: number): number[] =>
-  Array.from({ length: tokenCount() }, (_, position) => (position * 7 + imageIndex * 5 + 3) % bundle.manifest.image.codebookSize);
-
-const started = (seed = 7n, digest = bundle.digest): GeneratorEvent => ({
-  event: {
-    case: "started",
-    value: {
-      model: { ...modelInfoOf(bundle), digest }, imageTokenCount: tokenCount(),
-      settings: { guidanceScale: 3, temperature: 0.9, topK: 0, topP: 1, seed, imageCount: 1 },
-    },
-  },
-});
-
-const chunk = (imageIndex: number, offset: number, tokens: number[]): GeneratorEvent =>
-  ({ event: { case: "tokenChunk", value: { imageIndex, offset, tokens } } });
-
-/** A generator that draws `tokensOf` every image, three tokens a message. */
-const drawn: Script = async function* ({ generation }) {
-  yield { event: { case: "queued", value: { position: 1 } } };
-  yield started(generation?.seed);
-  for (let imageIndex = 0; imageIndex < (generation?.imageCount || 1); imageIndex++) {
-    const tokens = tokensOf(imageIndex);
-    for (let at = 0; at < tokens.length; at += 3) yield chunk(imageIndex, at, tokens.slice(at, at + 3));
-    yield { event: { case: "imageFinished", value: { imageIndex, tokenCount: tokens.length, timings: { decodeSteps: 15 } } } };
-  }
-};
-
-/** A generator that begins an image and then hangs until it is told to stop. @returns when it has been told. */
-function hangAfter(...events: readonly GeneratorEvent[]): Promise<void> {
-  return new Promise((resolve) => {
-    script = async function* (_request, { signal }) {
-      yield* events;
-      await new Promise<void>((told) => signal.addEventListener("abort", () => told(), { once: true }));
-      resolve();
-      throw signal.reason;
-    };
-  });
-}
 
 const generate = (init: GenerateImageInit = {}, options: { signal?: AbortSignal; timeoutMs?: number } = {}) =>
   connection.client.generateImage({ generation: { prompt: PROMPT, seed: 7n }, ...init } as GenerateImageInit, options);
@@ -140,11 +87,11 @@ test("a prompt becomes pictures: waiting, progress, files, digests and timings",
   assert.deepEqual(progress.filter(({ imageIndex }) => imageIndex === 1).map(({ tokensDone }) => tokensDone), [3, 6, 9, 12, 15, 16]);
   const ends = events.flatMap((event) => (event.case === "imageFinished" ? [event.value] : []));
   const files = filesOf(chunksOf(events));
-  const raw = await decode({ images: [content(tokensOf(0)), content(tokensOf(1))], encoding: { format: ImageFormat.RAW } });
+  const raw = await decode({ images: [content(fake.tokensOf(0)), content(fake.tokensOf(1))], encoding: { format: ImageFormat.RAW } });
   assert.equal(files.length, 2);
   for (const { head, bytes } of files) {
     const end = ends.find(({ imageIndex }) => imageIndex === head.imageIndex)!;
-    assert.deepEqual(end.tokens, tokensOf(head.imageIndex));
+    assert.deepEqual(end.tokens, fake.tokensOf(head.imageIndex));
     assert.equal(end.tokenDigest, tokenDigest(Uint32Array.from(end.tokens)));
     assert.equal(end.timings?.generation?.decodeSteps, 15);
     assert.ok(end.timings.detokenizeMs > 0 && end.timings.totalMs >= end.timings.detokenizeMs);
@@ -177,19 +124,19 @@ test("every format is what it says, of the size it says", async () => {
     assert.deepEqual([metadata.format, metadata.height, metadata.width], [name, height, width]);
     assert.deepEqual([head.format, head.height, head.width, head.rowsDone, head.preview], [format, height, width, 4, false]);
   }
-  const [{ bytes }] = await decode({ images: [content(tokensOf(0))], encoding: { format: ImageFormat.RAW } });
+  const [{ bytes }] = await decode({ images: [content(fake.tokensOf(0))], encoding: { format: ImageFormat.RAW } });
   assert.equal(bytes.length, height * width * 3);
 });
 
 test("previews come every k rows as JPEG, before the image", async () => {
   const seen: ImageChunk[] = [];
   const previews: Record<number, () => void> = {};
-  script = async function* () {
-    yield started();
+  fake.script = async function* () {
+    yield fake.started();
     for (let row = 0; row < 4; row++) {
       // Stands for a slow generator: the next row is drawn when this one's preview has been received.
       const received = new Promise<void>((resolve) => (previews[row + 1] = resolve));
-      yield chunk(0, row * 4, tokensOf(0).slice(row * 4, row * 4 + 4));
+      yield tokenChunk(0, row * 4, fake.tokensOf(0).slice(row * 4, row * 4 + 4));
       if (row === 1) await received;
     }
     yield { event: { case: "imageFinished", value: { imageIndex: 0, tokenCount: 16 } } };
@@ -207,7 +154,7 @@ test("previews come every k rows as JPEG, before the image", async () => {
 });
 
 test("tokens become pictures in the order of the request, and equal tokens equal bytes", async () => {
-  const images = [content(tokensOf(1)), content(tokensOf(0)), content(tokensOf(1))];
+  const images = [content(fake.tokensOf(1)), content(fake.tokensOf(0)), content(fake.tokensOf(1))];
   const files = await decode({ images });
   assert.deepEqual(files.map(({ head }) => head.imageIndex), [0, 1, 2]);
   assert.deepEqual(files[0].bytes, files[2].bytes);
@@ -215,7 +162,7 @@ test("tokens become pictures in the order of the request, and equal tokens equal
 });
 
 test("what breaks a rule is refused by field, before the generator is asked", async () => {
-  script = () => {
+  fake.script = () => {
     throw new Error("must not be asked");
   };
   const { codebookSize } = bundle.manifest.image;
@@ -225,7 +172,7 @@ test("what breaks a rule is refused by field, before the generator is asked", as
     [() => collect(generate({ encoding: { quality: 3 } })), "encoding.quality", /got 3/],
     [() => decode({}), "images", /1 \.\. 16 entries, got 0/],
     [() => decode({ images: [content([1, 2])] }), "images[0].tokens", /16 image tokens, got 2/],
-    [() => decode({ images: [content(tokensOf(0).fill(codebookSize, 3, 4))] }), "images[0].tokens[3]", /0 \.\. \d+, got \d+/],
+    [() => decode({ images: [content(fake.tokensOf(0).fill(codebookSize, 3, 4))] }), "images[0].tokens[3]", /0 \.\. \d+, got \d+/],
   ];
   for (const [work, field, rule] of refusals) {
     await assert.rejects(work, (error: { kind: string; violations: { field: string; description: string }[] }) => {
@@ -239,89 +186,11 @@ test("what breaks a rule is refused by field, before the generator is asked", as
   await assert.rejects(decode({ images: [latent] }), { kind: "unsupported" });
 });
 
-test("a generator with another bundle is refused", async () => {
-  script = async function* () {
-    yield started(7n, "e".repeat(64));
-  };
-  await assert.rejects(collect(generate()), { kind: "mismatch", message: /another bundle/ });
-});
-
-test("the generator's errors come through as they are", async () => {
-  script = () => {
-    throw overloaded("the queue is full", 1500);
-  };
-  await assert.rejects(collect(generate()), { kind: "overloaded", message: "the queue is full", retryDelayMs: 1500 });
-  script = async function* () {
-    yield started();
-    throw invalidRequest("generation.guidance_scale", "1 .. 100", 0);
-  };
-  await assert.rejects(collect(generate()), { kind: "invalid-request", violations: [{ field: "generation.guidance_scale", description: "must be 1 .. 100, got 0" }] });
-});
-
-test("a generator that breaks its promises is our own error, without details for the client", async () => {
-  script = async function* () {
-    yield started();
-    yield chunk(0, 2, [1]);
-  };
-  await assert.rejects(collect(generate()), { kind: "internal", message: /^internal error [0-9a-f]+$/ });
-});
-
-test("a caller that leaves frees the generator, while it waits, draws tokens or draws previews", async () => {
-  const moments: readonly [name: string, events: readonly GeneratorEvent[], init: GenerateImageInit][] = [
-    ["queued", [{ event: { case: "queued", value: { position: 0 } } }], {}],
-    ["mid-image", [started(), chunk(0, 0, [1, 2, 3, 4])], {}],
-    ["with previews", [started(), chunk(0, 0, [1, 2, 3, 4])], { previewIntervalRows: 1 }],
-  ];
-  for (const [name, events, init] of moments) {
-    const told = hangAfter(...events);
-    const abort = new AbortController();
-    const responses = generate(init, { signal: abort.signal })[Symbol.asyncIterator]();
-    for (const _ of events) assert.equal((await responses.next()).done, false, name);
-    abort.abort();
-    await assert.rejects(async () => { while (!(await responses.next()).done); }, { kind: "cancelled" }, name);
-    await told;
-  }
-});
-
-test("a consumer that stops reading frees the generator", async () => {
-  const told = hangAfter(started(), chunk(0, 0, [1]));
-  for await (const { event } of generate()) if (event.case === "progress") break;
-  await told;
-});
-
-test("a deadline reaches the generator and ends a call that hangs there", async () => {
-  const told = hangAfter(started());
-  await assert.rejects(collect(generate({}, { timeoutMs: 200 })), { kind: "deadline-exceeded" });
-  await told;
-});
-
-test("a generator that dies mid-image, or is not there, is unavailable; the decoder goes on", async () => {
-  const doomed = await startGenerator();
-  doomed.setServing(true);
-  const own = await startDecoder({
-    address: "127.0.0.1:0", bundleFolder: bundle.folder, generatorAddress: doomed.address, threads: 1, provider: "cpu",
-  });
-  const ownConnection = connect(DecoderService, own.address);
-  try {
-    void hangAfter(started());
-    const responses = ownConnection.client.generateImage({ generation: { prompt: PROMPT } })[Symbol.asyncIterator]();
-    await responses.next();
-    const [, error] = await Promise.all([doomed.stop(0), responses.next().then(() => undefined, (reason: unknown) => reason)]);
-    assert.equal((error as { kind?: string }).kind, "not-ready");
-    await assert.rejects(collect(ownConnection.client.generateImage({ generation: { prompt: PROMPT } })), { kind: "not-ready" });
-    assert.equal((await ownConnection.client.getDecoderInfo({})).model?.digest, bundle.digest);
-  } finally {
-    ownConnection.close();
-    await own.stop(0);
-    await doomed.stop(0);
-  }
-});
-
 test("requests share the detokenizer, and health answers while it is busy", async () => {
   const probe = openHealthProbe(decoder.address, DecoderService.typeName);
   try {
     let busy = 8;
-    const images = Array.from({ length: 16 }, (_, index) => content(tokensOf(index)));
+    const images = Array.from({ length: 16 }, (_, index) => content(fake.tokensOf(index)));
     const calls = Array.from({ length: busy }, async () => {
       const files = await decode({ images });
       busy--;

@@ -40,7 +40,7 @@ test("a second signal exits at once", async (t) => {
   t.after(probe.close);
   generator.child.kill("SIGINT");
   while (await probe.check() === "serving");
-  assert.equal(await generator.stop("SIGINT"), 130);
+  assert.equal(await generator.stop("SIGINT"), "SIGINT");
   await assert.rejects(stream.next(), (error) => kindOf(error) === "not-ready");
 });
 

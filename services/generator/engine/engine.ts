@@ -1,3 +1,4 @@
+import type { AppError } from "#libs/errors/errors.js";
 import type { ModelLayout } from "./model.js";
 import type { SequenceEvent, SequenceRequest } from "./sequence.js";
 
@@ -5,7 +6,7 @@ import type { SequenceEvent, SequenceRequest } from "./sequence.js";
 export interface Engine {
   readonly layout: ModelLayout;
   /** Settles once the engine can work no more: undefined after `close()`, the error if it died. Never rejects. */
-  readonly ended: Promise<Error | undefined>;
+  readonly ended: Promise<AppError | undefined>;
   /**
    * Generate one image. When the iteration ends, for whatever reason, the engine has stopped working on it.
    * @throws the signal's reason, at most one decode step after it aborts.

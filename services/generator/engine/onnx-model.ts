@@ -1,5 +1,6 @@
 import { Tensor, type InferenceSession } from "onnxruntime-node";
 import type { Manifest } from "#libs/bundle/manifest.js";
+import { createInferenceSession, type SessionOptions } from "#libs/onnx/create-session.js";
 import { MASKED } from "./kv-cache.js";
 import type { Model, ModelLayout, Pass } from "./model.js";
 
@@ -24,10 +25,19 @@ export class OnnxModel implements Model {
   readonly layout: ModelLayout;
   readonly #session: InferenceSession;
 
-  /** @param session stays the caller's to release. */
-  constructor(session: InferenceSession, layout: ModelLayout) {
+  /** Load a transformer graph; the caller releases it. @throws AppError as `createInferenceSession` does. */
+  static async open(graphFile: string, layout: ModelLayout, options: SessionOptions): Promise<OnnxModel> {
+    return new OnnxModel(await createInferenceSession(graphFile, options), layout);
+  }
+
+  private constructor(session: InferenceSession, layout: ModelLayout) {
     this.#session = session;
     this.layout = layout;
+  }
+
+  /** Free the graph; no pass may be under way. */
+  release(): Promise<void> {
+    return this.#session.release();
   }
 
   async forward({ cache, firstRow, rows, ids }: Pass): Promise<Float32Array> {

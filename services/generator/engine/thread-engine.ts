@@ -48,7 +48,7 @@ class ReplyBox {
 /** An engine in a worker thread of its own: the caller's event loop stays free during every pass. */
 export class ThreadEngine implements Engine {
   readonly layout: ModelLayout;
-  readonly ended: Promise<Error | undefined>;
+  readonly ended: Promise<AppError | undefined>;
   readonly #worker: Worker;
   readonly #boxes = new Map<number, ReplyBox>();
   #nextId = 0;
@@ -105,8 +105,8 @@ export class ThreadEngine implements Engine {
   }
 
   async close(): Promise<void> {
+    if (!this.#closing) this.#send({ type: "close" });
     this.#closing = true;
-    await this.#worker.terminate();
     await this.ended;
   }
 

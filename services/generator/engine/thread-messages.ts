@@ -15,7 +15,9 @@ export interface EngineThreadData {
 /** To the thread. */
 export type EngineCommand =
   | { readonly type: "generate"; readonly id: number; readonly request: SequenceRequest }
-  | { readonly type: "abort"; readonly id: number };
+  | { readonly type: "abort"; readonly id: number }
+  /** Abort everything, free the model and end the thread. */
+  | { readonly type: "close" };
 
 /** From the thread. Every "generate" is answered by events and then exactly one "ended". */
 export type EngineReply =
