@@ -7,17 +7,24 @@ export function keepTopK(logits: Float32Array, k: number): void {
   for (let v = 0; v < logits.length; v++) if (logits[v]! < threshold) logits[v] = -Infinity;
 }
 
-/** Keep the smallest set of most likely tokens whose probabilities sum to at least `p`; the rest become -Infinity. */
+/**
+ * Keep the smallest set of most likely tokens whose probabilities sum to at least `p`; the rest become -Infinity. Of
+ * tokens that tie at the edge the smallest ids stay.
+ */
 export function keepTopP(logits: Float32Array, p: number): void {
   if (p >= 1) return;
   const largest = logits.reduce((a, b) => Math.max(a, b), -Infinity);
-  const order = Array.from(logits.keys()).sort((a, b) => logits[b]! - logits[a]! || a - b);
-  const weights = order.map((v) => Math.exp(logits[v]! - largest));
-  const enough = p * weights.reduce((a, b) => a + b, 0);
-  let sum = 0;
-  let kept = 0;
-  while (kept < order.length && (kept === 0 || sum < enough)) sum += weights[kept++]!;
-  for (const v of order.slice(kept)) logits[v] = -Infinity;
+  const weights = Float64Array.from(logits, (logit) => Math.exp(logit - largest));
+  const ascending = weights.slice().sort();
+  const enough = p * ascending.reduce((a, b) => a + b, 0);
+  let edge = ascending.length;
+  for (let sum = 0; edge > 0 && sum < enough; ) sum += ascending[--edge]!;
+  const smallest = ascending[edge]!;
+  let ties = ascending.subarray(edge).filter((weight) => weight === smallest).length;
+  for (let v = 0; v < logits.length; v++) {
+    const isKept = weights[v]! > smallest || (weights[v] === smallest && ties-- > 0);
+    if (!isKept) logits[v] = -Infinity;
+  }
 }
 
 /**

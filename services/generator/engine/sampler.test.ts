@@ -49,6 +49,12 @@ test("top-p keeps the fewest tokens that reach p, at least one", () => {
   assert.deepEqual([0.01, 0.5, 0.51, 0.8, 1].map(kept), [1, 1, 2, 3, 5]);
 });
 
+test("top-p keeps the smallest ids of a tie", () => {
+  const tied = Float32Array.of(1, 1, 1, 1);
+  keepTopP(tied, 0.5);
+  assert.deepEqual([...tied], [1, 1, -Infinity, -Infinity]);
+});
+
 test("temperature comes before top-p", () => {
   const logits = LOGITS.slice();
   processLogits(logits, { temperature: 0.25, topK: 0, topP: 0.9 });

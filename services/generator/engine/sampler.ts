@@ -29,8 +29,13 @@ export function sample(logits: Float32Array, { seed, imageIndex, position }: Dra
   const words = new Uint32Array(4);
   let best = 0;
   let bestScore = -Infinity;
+  let group = -1;
   for (let v = 0; v < logits.length; v++) {
-    if (v % 4 === 0) philox4x32(v >>> 2, position, imageIndex, 0, keyLow, keyHigh, words);
+    if (logits[v] === -Infinity) continue;
+    if (v >>> 2 !== group) {
+      group = v >>> 2;
+      philox4x32(group, position, imageIndex, 0, keyLow, keyHigh, words);
+    }
     const score = logits[v]! - Math.log(-Math.log(openUniform(words[v % 4]!)));
     if (score > bestScore) {
       best = v;
