@@ -24,8 +24,10 @@ type ServedPhases = Readonly<Record<(typeof PHASES)[number], number>>;
 /** What the bench is asked for. */
 export interface BenchOptions {
   readonly bundle: string;
-  /** Pairs of images that are compared. */
+  /** Images, or pairs of images, that are measured. */
   readonly rounds: number;
+  /** The folder of a second model to compare with. */
+  readonly against?: string;
 }
 
 /**
