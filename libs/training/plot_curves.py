@@ -18,11 +18,14 @@ def main():
     codec = torch.load(Path(args.codec) / "codec.pt")["log"]
     transformer = torch.load(Path(args.transformer) / "training.pt", weights_only=False)["log"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
-    start = 0
+    minutes, before, last = [], 0, 0
+    for row in codec:  # a resumed run counts its seconds from its own start
+        before += last if row["seconds"] < last else 0
+        last = row["seconds"]
+        minutes.append((before + last) / 60)
     for stage in dict.fromkeys(row["stage"] for row in codec):
-        rows = [row for row in codec if row["stage"] == stage]
-        left.plot([(start + row["seconds"]) / 60 for row in rows], [row["psnr"] for row in rows], label=stage)
-        start += rows[-1]["seconds"]
+        points = [(minute, row["psnr"]) for minute, row in zip(minutes, codec) if row["stage"] == stage]
+        left.plot(*zip(*points), label=stage)
     left.set(xlabel="minutes", ylabel="PSNR of held-out reconstructions, dB", title="codec")
     sequences = [row["sequences"] / 1000 for row in transformer]
     right.plot(sequences, [row["loss"] for row in transformer], label="training")

@@ -6,7 +6,7 @@ import { argMax, sample } from "./sampler.js";
 import type { SequenceEvent, SequenceRequest } from "./sequence.js";
 
 /** Tokens are handed on once this much time has passed since the last ones, so that messages stay few. */
-const FLUSH_INTERVAL_MS = 20;
+const FLUSH_INTERVAL_MS = 50;
 
 function toIds(tokens: readonly number[]): BigInt64Array {
   return BigInt64Array.from(tokens, BigInt);
