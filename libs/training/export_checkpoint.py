@@ -29,10 +29,10 @@ def main():
     out = Path(args.out)
     (out / "lm").mkdir(parents=True, exist_ok=True)
 
-    codec_state = torch.load(Path(args.codec) / "codec.pt")
+    codec_state = torch.load(Path(args.codec) / "codec.pt", map_location="cpu")
     codec = build_codec(whole["codec"])
     codec.load_state_dict(codec_state["model"])
-    decoder = codec["decoder"].to(memory_format=torch.contiguous_format).eval()
+    decoder = codec["decoder"].cpu().to(memory_format=torch.contiguous_format).eval()
     grid = whole["scenes"]["imagePixels"] // whole["codec"]["patchPixels"]
     with torch.no_grad():
         traced = torch.jit.trace(decoder, torch.zeros(1, grid, grid, dtype=torch.long))
@@ -41,7 +41,7 @@ def main():
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(Path(args.tokenizer) / name, out / "lm" / name)
     text_tokens = Tokenizer.from_file(str(out / "lm" / "tokenizer.json")).get_vocab_size()
-    training = torch.load(Path(args.transformer) / "training.pt", weights_only=False)
+    training = torch.load(Path(args.transformer) / "training.pt", map_location="cpu", weights_only=False)
     model = build_transformer(config, text_tokens, codec["decoder"].inv_quant.quantizer.codebook_size)
     model.load_state_dict(training["model"])
     model.save_pretrained(out / "lm", safe_serialization=True)

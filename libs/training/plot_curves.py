@@ -15,8 +15,8 @@ def main():
     for name in ("codec", "transformer", "out"):
         parser.add_argument(f"--{name}", required=True)
     args = parser.parse_args()
-    codec = torch.load(Path(args.codec) / "codec.pt")["log"]
-    transformer = torch.load(Path(args.transformer) / "training.pt", weights_only=False)["log"]
+    codec = torch.load(Path(args.codec) / "codec.pt", map_location="cpu")["log"]
+    transformer = torch.load(Path(args.transformer) / "training.pt", map_location="cpu", weights_only=False)["log"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
     minutes, before, last = [], 0, 0
     for row in codec:  # a resumed run counts its seconds from its own start

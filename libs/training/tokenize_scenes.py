@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from train_codec import build, open_images, to_tensor
+from train_codec import DEVICE, build, open_images, to_tensor
 
 
 def main():
@@ -25,14 +25,14 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
 
     model = build(config["codec"])
-    model.load_state_dict(torch.load(Path(args.codec) / "codec.pt")["model"])
+    model.load_state_dict(torch.load(Path(args.codec) / "codec.pt", map_location=DEVICE)["model"])
     quantizer = model["decoder"].inv_quant.quantizer
     images = open_images(args.scenes)
     parts = []
     with torch.no_grad():
         for start in range(0, len(images), 512):
             ids = quantizer.indices(quantizer(model["encoder"](to_tensor(images[start : start + 512]))))
-            parts.append(ids.flatten(1).numpy().astype(np.uint16))
+            parts.append(ids.flatten(1).cpu().numpy().astype(np.uint16))
     tokens = np.concatenate(parts)
     np.save(out / "image.npy", tokens)
 

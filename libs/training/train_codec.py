@@ -21,6 +21,7 @@ from cosmos import PatchDecoder, PatchEncoder, TokenDecoder, to_patches
 from muon import Muon
 
 HELD_OUT_IMAGES = 1024
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def build(config):
@@ -29,7 +30,7 @@ def build(config):
     partner = PatchDecoder(levels, config["patchPixels"], config["encoderWidth"])
     decoder = TokenDecoder(levels, config["channels"], config["channelsMult"], config["numResBlocks"],
                            config["zChannels"], config["patchSize"])
-    return torch.nn.ModuleDict({"encoder": encoder, "partner": partner, "decoder": decoder})
+    return torch.nn.ModuleDict({"encoder": encoder, "partner": partner, "decoder": decoder}).to(DEVICE)
 
 
 def open_images(folder):
@@ -39,8 +40,8 @@ def open_images(folder):
 
 
 def to_tensor(images):
-    """Bytes [B, H, W, 3] -> [-1, 1] floats [B, 3, H, W]."""
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    """Bytes [B, H, W, 3] -> [-1, 1] floats [B, 3, H, W] on the device."""
+    return torch.from_numpy(np.array(images)).to(DEVICE).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def distinct_patches(images, patch_pixels, rng):
@@ -71,7 +72,7 @@ class EncoderStage:
 
     def loss(self):
         picked = torch.randint(len(self.patches), (self.config["encoder"]["batch"],))
-        x = self.patches[picked].float() / 127.5 - 1
+        x = self.patches[picked].to(DEVICE).float() / 127.5 - 1
         y = self.model["partner"](self.quantizer(self.model["encoder"].layers(x)))
         return F.mse_loss(y, x) + 0.5 * F.l1_loss(y, x)
 
@@ -94,7 +95,7 @@ class DecoderStage:
         x = to_tensor(self.images[np.sort(picked)])
         with torch.no_grad():
             codes = self.quantizer(self.model["encoder"](x)).permute(0, 3, 1, 2)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config["bf16"]):
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=self.config["bf16"]):
             y = self.model["decoder"].decode_codes(codes.contiguous(memory_format=torch.channels_last)).float()
         return F.l1_loss(y, x) + 0.5 * F.mse_loss(y, x) + 0.5 * gradient_loss(y, x)
 
@@ -120,7 +121,7 @@ def main():
     model = build(config)
     log = []
     if (out / "codec.pt").exists():
-        saved = torch.load(out / "codec.pt")
+        saved = torch.load(out / "codec.pt", map_location=DEVICE)
         model.load_state_dict(saved["model"])
         log = saved["log"]
     torch.manual_seed(config["seed"] + len(log))

@@ -19,6 +19,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from muon import Muon
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
 
 def build(config, text_tokens, codebook_size):
     return Qwen2ForCausalLM(Qwen2Config(
@@ -56,7 +58,8 @@ class Batches:
             row[: len(text)] = text
             row[len(text) : len(text) + n] = self.image[scene].astype(np.int64) + self.offset
         where = starts[:, None] - 1 + np.arange(n)
-        return torch.from_numpy(ids[:, :-1]), torch.from_numpy(where), torch.from_numpy(self.image[scenes].astype(np.int64))
+        targets = self.image[scenes].astype(np.int64)
+        return tuple(torch.from_numpy(part).to(DEVICE) for part in (ids[:, :-1], where, targets))
 
     def order(self, share):
         """Scenes to draw from: the first chapters until `firstChapters` of the time has gone, then all of them."""
@@ -92,7 +95,7 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
 
     torch.manual_seed(config["seed"])
-    model = build(config, offset, codebook_size)
+    model = build(config, offset, codebook_size).to(DEVICE)
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     muon = Muon(matrices, lr=config["muonLr"], weight_decay=config["weightDecay"])
@@ -100,7 +103,7 @@ def main():
     optimizers = [(muon, config["muonLr"]), (adamw, config["adamLr"])]
     seen, seconds_before, log = 0, 0.0, []
     if (out / "training.pt").exists():
-        saved = torch.load(out / "training.pt", weights_only=False)
+        saved = torch.load(out / "training.pt", map_location=DEVICE, weights_only=False)
         model.load_state_dict(saved["model"])
         muon.load_state_dict(saved["muon"]), adamw.load_state_dict(saved["adamw"])
         seen, seconds_before, log = saved["seen"], saved["seconds"], saved["log"]
@@ -121,7 +124,8 @@ def main():
             for group in optimizer.param_groups:
                 group["lr"] = lr * rate
         scenes = batches.rng.integers(0, batches.order(share), config["batch"])
-        loss = losses(model, batches.next(scenes), codebook_size).mean()
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=config["bf16"]):
+            loss = losses(model, batches.next(scenes), codebook_size).mean()
         for optimizer, _ in optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
