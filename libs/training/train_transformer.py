@@ -34,22 +34,21 @@ def build(config, text_tokens, codebook_size):
 class Batches:
     """Sequences of text then image, short ones padded at the end where a causal model cannot see them."""
 
-    def __init__(self, folder, offset, dropped, config, seed):
+    def __init__(self, folder, offset, dropped, config):
         self.image = np.load(folder / "image.npy")
         self.text = np.load(folder / "text.npy")
         self.lengths = np.load(folder / "text_lengths.npy")
         self.offset, self.dropped, self.config = offset, dropped, config
-        self.rng = np.random.default_rng(seed)
 
-    def next(self, scenes):
-        """Scene numbers [B] -> ids [B, T], positions of the logits that predict image tokens [B, N], targets [B, N]."""
+    def next(self, scenes, rng):
+        """Scene numbers [B], captions picked by `rng` -> ids [B, T], positions of the logits that predict image tokens [B, N], targets [B, N]."""
         n = self.image.shape[1]
         texts = []
         for scene in scenes:
-            if self.rng.random() < self.config["dropPrompt"]:
+            if rng.random() < self.config["dropPrompt"]:
                 texts.append(self.dropped)
             else:
-                caption = self.rng.integers(self.lengths.shape[1])
+                caption = rng.integers(self.lengths.shape[1])
                 texts.append(self.text[scene, caption, : self.lengths[scene, caption]])
         longest = max(map(len, texts))
         ids = np.zeros((len(scenes), longest + n), dtype=np.int64)
@@ -107,7 +106,8 @@ def main():
         model.load_state_dict(saved["model"])
         muon.load_state_dict(saved["muon"]), adamw.load_state_dict(saved["adamw"])
         seen, seconds_before, log = saved["seen"], saved["seconds"], saved["log"]
-    batches = Batches(Path(args.tokens), offset, dropped, config, config["seed"] + seen)
+    batches = Batches(Path(args.tokens), offset, dropped, config)
+    rng = np.random.default_rng(config["seed"] + seen)
     held = np.arange(len(batches.image) - 96, len(batches.image))
     total = 60 * (args.minutes or config["minutes"])
     started = reported = saved_at = time.time()
@@ -123,9 +123,9 @@ def main():
         for optimizer, lr in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = lr * rate
-        scenes = batches.rng.integers(0, batches.order(share), config["batch"])
+        scenes = rng.integers(0, batches.order(share), config["batch"])
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=config["bf16"]):
-            loss = losses(model, batches.next(scenes), codebook_size).mean()
+            loss = losses(model, batches.next(scenes, rng), codebook_size).mean()
         for optimizer, _ in optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -137,9 +137,8 @@ def main():
         now = time.time()
         if now - reported > config["reportSeconds"]:
             with torch.no_grad():
-                fixed = Batches.__new__(Batches)
-                fixed.__dict__ = {**batches.__dict__, "rng": np.random.default_rng(0)}
-                held_loss = losses(model, fixed.next(held), codebook_size).mean().item()
+                same_captions = np.random.default_rng(0)
+                held_loss = losses(model, batches.next(held, same_captions), codebook_size).mean().item()
             row = {"sequences": seen, "seconds": round(seconds_before + now - started), "loss": round(float(np.mean(window)), 4),
                    "heldOutLoss": round(held_loss, 4), "perSecond": round(len(window) * config["batch"] / (now - reported), 1)}
             log.append(row)

@@ -4,7 +4,7 @@ import type { Model, ModelLayout, Pass } from "#services/generator/engine/model.
 
 /** A layout small enough to read by eye: 16 image tokens of a codebook of 8. */
 export const FAKE_LAYOUT: ModelLayout = {
-  layers: 1, keyValueHeads: 1, headSize: 1, codebookSize: 8, tokenOffset: 100, imageTokenCount: 16, maxPositions: 64,
+  layers: 1, keyValueHeads: 1, headSize: 1, codebookSize: 8, tokenOffset: 100, imageTokenCount: 16,
 };
 
 /**

@@ -11,8 +11,6 @@ export interface ModelLayout {
   readonly tokenOffset: number;
   /** Image tokens in one image. */
   readonly imageTokenCount: number;
-  /** Positions a row may have, text and image together. */
-  readonly maxPositions: number;
 }
 
 /** One pass over new positions of consecutive cache rows. */

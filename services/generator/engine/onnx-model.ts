@@ -9,7 +9,7 @@ export function layoutOf({ transformer, image }: Manifest): ModelLayout {
   return {
     layers: transformer.layers, keyValueHeads: transformer.keyValueHeads, headSize: transformer.headSize,
     codebookSize: image.codebookSize, tokenOffset: image.tokenOffset,
-    imageTokenCount: image.gridHeight * image.gridWidth, maxPositions: transformer.maxPositions,
+    imageTokenCount: image.gridHeight * image.gridWidth,
   };
 }
 
