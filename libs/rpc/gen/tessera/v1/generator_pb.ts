@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tessera/v1/generator.proto.
  */
 export const file_tessera_v1_generator: GenFile = /*@__PURE__*/
-  fileDesc("Chp0ZXNzZXJhL3YxL2dlbmVyYXRvci5wcm90bxIKdGVzc2VyYS52MSI9Cg9HZW5lcmF0ZVJlcXVlc3QSKgoKZ2VuZXJhdGlvbhgBIAEoCzIWLnRlc3NlcmEudjEuR2VuZXJhdGlvbiJBCgpUb2tlbkNodW5rEhMKC2ltYWdlX2luZGV4GAEgASgNEg4KBm9mZnNldBgCIAEoDRIOCgZ0b2tlbnMYAyADKA0ibwoIVG9rZW5NYXASEwoLaW1hZ2VfaW5kZXgYASABKA0SDQoFc3RhZ2UYAiABKA0SDgoGaGVpZ2h0GAMgASgNEg0KBXdpZHRoGAQgASgNEhAKCGNoYW5uZWxzGAUgASgNEg4KBnZhbHVlcxgGIAEoDCKgAQoTSW1hZ2VUb2tlbnNGaW5pc2hlZBITCgtpbWFnZV9pbmRleBgBIAEoDRIvCg1maW5pc2hfcmVhc29uGAIgASgOMhgudGVzc2VyYS52MS5GaW5pc2hSZWFzb24SEwoLdG9rZW5fY291bnQYAyABKA0SLgoHdGltaW5ncxgEIAEoCzIdLnRlc3NlcmEudjEuR2VuZXJhdGlvblRpbWluZ3Mi/gEKEEdlbmVyYXRlUmVzcG9uc2USJAoGcXVldWVkGAEgASgLMhIudGVzc2VyYS52MS5RdWV1ZWRIABImCgdzdGFydGVkGAIgASgLMhMudGVzc2VyYS52MS5TdGFydGVkSAASLQoLdG9rZW5fY2h1bmsYAyABKAsyFi50ZXNzZXJhLnYxLlRva2VuQ2h1bmtIABIpCgl0b2tlbl9tYXAYBCABKAsyFC50ZXNzZXJhLnYxLlRva2VuTWFwSAASOQoOaW1hZ2VfZmluaXNoZWQYBSABKAsyHy50ZXNzZXJhLnYxLkltYWdlVG9rZW5zRmluaXNoZWRIAEIHCgVldmVudCJyCgtTdGFnZUxhdGVudBITCgtpbWFnZV9pbmRleBgBIAEoDRINCgVzdGFnZRgCIAEoDRIOCgZoZWlnaHQYAyABKA0SDQoFd2lkdGgYBCABKA0SEAoIY2hhbm5lbHMYBSABKA0SDgoGdmFsdWVzGAYgASgMInsKFUdlbmVyYXRlU3RhZ2VzUmVxdWVzdBIsCgpnZW5lcmF0aW9uGAEgASgLMhYudGVzc2VyYS52MS5HZW5lcmF0aW9uSAASKQoGbGF0ZW50GAIgASgLMhcudGVzc2VyYS52MS5TdGFnZUxhdGVudEgAQgkKB21lc3NhZ2Ui1QEKFkdlbmVyYXRlU3RhZ2VzUmVzcG9uc2USJAoGcXVldWVkGAEgASgLMhIudGVzc2VyYS52MS5RdWV1ZWRIABImCgdzdGFydGVkGAIgASgLMhMudGVzc2VyYS52MS5TdGFydGVkSAASKQoJdG9rZW5fbWFwGAMgASgLMhQudGVzc2VyYS52MS5Ub2tlbk1hcEgAEjkKDmltYWdlX2ZpbmlzaGVkGAQgASgLMh8udGVzc2VyYS52MS5JbWFnZVRva2Vuc0ZpbmlzaGVkSABCBwoFZXZlbnQiGQoXR2V0R2VuZXJhdG9ySW5mb1JlcXVlc3QiuwEKGEdldEdlbmVyYXRvckluZm9SZXNwb25zZRIkCgVtb2RlbBgBIAEoCzIVLnRlc3NlcmEudjEuTW9kZWxJbmZvEjAKCGRlZmF1bHRzGAIgASgLMh4udGVzc2VyYS52MS5HZW5lcmF0aW9uU2V0dGluZ3MSFwoPbWF4X2ltYWdlX2NvdW50GAMgASgNEhgKEG1heF9xdWV1ZV9sZW5ndGgYBCABKA0SFAoMcXVldWVfbGVuZ3RoGAUgASgNMqACChBHZW5lcmF0b3JTZXJ2aWNlEkkKCEdlbmVyYXRlEhsudGVzc2VyYS52MS5HZW5lcmF0ZVJlcXVlc3QaHC50ZXNzZXJhLnYxLkdlbmVyYXRlUmVzcG9uc2UiADABEl0KDkdlbmVyYXRlU3RhZ2VzEiEudGVzc2VyYS52MS5HZW5lcmF0ZVN0YWdlc1JlcXVlc3QaIi50ZXNzZXJhLnYxLkdlbmVyYXRlU3RhZ2VzUmVzcG9uc2UiACgBMAESYgoQR2V0R2VuZXJhdG9ySW5mbxIjLnRlc3NlcmEudjEuR2V0R2VuZXJhdG9ySW5mb1JlcXVlc3QaJC50ZXNzZXJhLnYxLkdldEdlbmVyYXRvckluZm9SZXNwb25zZSIDkAIBYgZwcm90bzM", [file_tessera_v1_types]);
+  fileDesc("Chp0ZXNzZXJhL3YxL2dlbmVyYXRvci5wcm90bxIKdGVzc2VyYS52MSI9Cg9HZW5lcmF0ZVJlcXVlc3QSKgoKZ2VuZXJhdGlvbhgBIAEoCzIWLnRlc3NlcmEudjEuR2VuZXJhdGlvbiJBCgpUb2tlbkNodW5rEhMKC2ltYWdlX2luZGV4GAEgASgNEg4KBm9mZnNldBgCIAEoDRIOCgZ0b2tlbnMYAyADKA0ibwoIVG9rZW5NYXASEwoLaW1hZ2VfaW5kZXgYASABKA0SDQoFc3RhZ2UYAiABKA0SDgoGaGVpZ2h0GAMgASgNEg0KBXdpZHRoGAQgASgNEhAKCGNoYW5uZWxzGAUgASgNEg4KBnZhbHVlcxgGIAEoDCKgAQoTSW1hZ2VUb2tlbnNGaW5pc2hlZBITCgtpbWFnZV9pbmRleBgBIAEoDRIvCg1maW5pc2hfcmVhc29uGAIgASgOMhgudGVzc2VyYS52MS5GaW5pc2hSZWFzb24SEwoLdG9rZW5fY291bnQYAyABKA0SLgoHdGltaW5ncxgEIAEoCzIdLnRlc3NlcmEudjEuR2VuZXJhdGlvblRpbWluZ3Mi/gEKEEdlbmVyYXRlUmVzcG9uc2USJAoGcXVldWVkGAEgASgLMhIudGVzc2VyYS52MS5RdWV1ZWRIABImCgdzdGFydGVkGAIgASgLMhMudGVzc2VyYS52MS5TdGFydGVkSAASLQoLdG9rZW5fY2h1bmsYAyABKAsyFi50ZXNzZXJhLnYxLlRva2VuQ2h1bmtIABIpCgl0b2tlbl9tYXAYBCABKAsyFC50ZXNzZXJhLnYxLlRva2VuTWFwSAASOQoOaW1hZ2VfZmluaXNoZWQYBSABKAsyHy50ZXNzZXJhLnYxLkltYWdlVG9rZW5zRmluaXNoZWRIAEIHCgVldmVudCJyCgtTdGFnZUxhdGVudBITCgtpbWFnZV9pbmRleBgBIAEoDRINCgVzdGFnZRgCIAEoDRIOCgZoZWlnaHQYAyABKA0SDQoFd2lkdGgYBCABKA0SEAoIY2hhbm5lbHMYBSABKA0SDgoGdmFsdWVzGAYgASgMInsKFUdlbmVyYXRlU3RhZ2VzUmVxdWVzdBIsCgpnZW5lcmF0aW9uGAEgASgLMhYudGVzc2VyYS52MS5HZW5lcmF0aW9uSAASKQoGbGF0ZW50GAIgASgLMhcudGVzc2VyYS52MS5TdGFnZUxhdGVudEgAQgkKB21lc3NhZ2Ui1QEKFkdlbmVyYXRlU3RhZ2VzUmVzcG9uc2USJAoGcXVldWVkGAEgASgLMhIudGVzc2VyYS52MS5RdWV1ZWRIABImCgdzdGFydGVkGAIgASgLMhMudGVzc2VyYS52MS5TdGFydGVkSAASKQoJdG9rZW5fbWFwGAMgASgLMhQudGVzc2VyYS52MS5Ub2tlbk1hcEgAEjkKDmltYWdlX2ZpbmlzaGVkGAQgASgLMh8udGVzc2VyYS52MS5JbWFnZVRva2Vuc0ZpbmlzaGVkSABCBwoFZXZlbnQiGQoXR2V0R2VuZXJhdG9ySW5mb1JlcXVlc3Qi+QEKGEdldEdlbmVyYXRvckluZm9SZXNwb25zZRIkCgVtb2RlbBgBIAEoCzIVLnRlc3NlcmEudjEuTW9kZWxJbmZvEjAKCGRlZmF1bHRzGAIgASgLMh4udGVzc2VyYS52MS5HZW5lcmF0aW9uU2V0dGluZ3MSFwoPbWF4X2ltYWdlX2NvdW50GAMgASgNEhgKEG1heF9xdWV1ZV9sZW5ndGgYBCABKA0SFAoMcXVldWVfbGVuZ3RoGAUgASgNEhMKC21heF9ydW5uaW5nGAYgASgNEg8KB3J1bm5pbmcYByABKA0SFgoOa3ZfY2FjaGVfdXNhZ2UYCCABKAEyoAIKEEdlbmVyYXRvclNlcnZpY2USSQoIR2VuZXJhdGUSGy50ZXNzZXJhLnYxLkdlbmVyYXRlUmVxdWVzdBocLnRlc3NlcmEudjEuR2VuZXJhdGVSZXNwb25zZSIAMAESXQoOR2VuZXJhdGVTdGFnZXMSIS50ZXNzZXJhLnYxLkdlbmVyYXRlU3RhZ2VzUmVxdWVzdBoiLnRlc3NlcmEudjEuR2VuZXJhdGVTdGFnZXNSZXNwb25zZSIAKAEwARJiChBHZXRHZW5lcmF0b3JJbmZvEiMudGVzc2VyYS52MS5HZXRHZW5lcmF0b3JJbmZvUmVxdWVzdBokLnRlc3NlcmEudjEuR2V0R2VuZXJhdG9ySW5mb1Jlc3BvbnNlIgOQAgFiBnByb3RvMw", [file_tessera_v1_types]);
 
 /**
  * Asks for images as tokens.
@@ -36,7 +36,7 @@ export const GenerateRequestSchema: GenMessage<GenerateRequest> = /*@__PURE__*/
   messageDesc(file_tessera_v1_generator, 0);
 
 /**
- * Tokens of one image, in raster order and without gaps.
+ * Tokens of one image, in raster order and without gaps. An image with a prefix starts behind it.
  *
  * @generated from message tessera.v1.TokenChunk
  */
@@ -169,7 +169,8 @@ export const ImageTokensFinishedSchema: GenMessage<ImageTokensFinished> = /*@__P
   messageDesc(file_tessera_v1_generator, 3);
 
 /**
- * One event of a generation. Queued may come several times, Started once, then tokens and one finish for each image.
+ * One event of a generation. Queued may come several times, Started once, then tokens and one finish for each image; the
+ * images' events come interleaved.
  *
  * @generated from message tessera.v1.GenerateResponse
  */
@@ -418,18 +419,39 @@ export type GetGeneratorInfoResponse = Message<"tessera.v1.GetGeneratorInfoRespo
   maxImageCount: number;
 
   /**
-   * Most requests that may wait.
+   * Most images that may wait.
    *
    * @generated from field: uint32 max_queue_length = 4;
    */
   maxQueueLength: number;
 
   /**
-   * Requests waiting now.
+   * Images waiting now.
    *
    * @generated from field: uint32 queue_length = 5;
    */
   queueLength: number;
+
+  /**
+   * Most images at work at once.
+   *
+   * @generated from field: uint32 max_running = 6;
+   */
+  maxRunning: number;
+
+  /**
+   * Images at work now.
+   *
+   * @generated from field: uint32 running = 7;
+   */
+  running: number;
+
+  /**
+   * Share of the KV cache in use, 0 .. 1.
+   *
+   * @generated from field: double kv_cache_usage = 8;
+   */
+  kvCacheUsage: number;
 };
 
 /**
@@ -447,9 +469,10 @@ export const GetGeneratorInfoResponseSchema: GenMessage<GetGeneratorInfoResponse
 export const GeneratorService: GenService<{
   /**
    * Stream the tokens of one or more images as they are drawn.
-   * INVALID_ARGUMENT: a field is out of range. RESOURCE_EXHAUSTED: the queue is full. UNIMPLEMENTED: the request asks
-   * for something this build does not do. UNAVAILABLE: loading, draining, or the tokenizer cannot be reached.
-   * FAILED_PRECONDITION: the tokenizer has loaded another bundle.
+   * INVALID_ARGUMENT: a field is out of range. RESOURCE_EXHAUSTED: the queue is full; carries a retry delay.
+   * DEADLINE_EXCEEDED: the deadline has passed, or cannot hold, which is said at once. UNAVAILABLE: loading, draining, or
+   * the tokenizer cannot be reached. FAILED_PRECONDITION: the tokenizer has loaded another bundle. UNIMPLEMENTED: the
+   * loaded model has continuous tokens.
    *
    * @generated from rpc tessera.v1.GeneratorService.Generate
    */

@@ -10,7 +10,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tessera/v1/types.proto.
  */
 export const file_tessera_v1_types: GenFile = /*@__PURE__*/
-  fileDesc("ChZ0ZXNzZXJhL3YxL3R5cGVzLnByb3RvEgp0ZXNzZXJhLnYxIrEBCglNb2RlbEluZm8SDAoEbmFtZRgBIAEoCRInCgZmYW1pbHkYAiABKA4yFy50ZXNzZXJhLnYxLk1vZGVsRmFtaWx5Eg4KBmRpZ2VzdBgDIAEoCRIOCgZoZWlnaHQYBCABKA0SDQoFd2lkdGgYBSABKA0SEwoLZ3JpZF9oZWlnaHQYBiABKA0SEgoKZ3JpZF93aWR0aBgHIAEoDRIVCg1jb2RlYm9va19zaXplGAggASgNInAKCFNhbXBsaW5nEhgKC3RlbXBlcmF0dXJlGAEgASgCSACIAQESEgoFdG9wX2sYAiABKA1IAYgBARISCgV0b3BfcBgDIAEoAkgCiAEBQg4KDF90ZW1wZXJhdHVyZUIICgZfdG9wX2tCCAoGX3RvcF9wIjIKC1Rva2VuUHJlZml4EhMKC2ltYWdlX2luZGV4GAEgASgNEg4KBnRva2VucxgCIAMoDSKqAgoKR2VuZXJhdGlvbhIOCgZwcm9tcHQYASABKAkSHAoPbmVnYXRpdmVfcHJvbXB0GAIgASgJSACIAQESGwoOZ3VpZGFuY2Vfc2NhbGUYAyABKAJIAYgBARImCghzYW1wbGluZxgEIAEoCzIULnRlc3NlcmEudjEuU2FtcGxpbmcSEQoEc2VlZBgFIAEoBEgCiAEBEhMKC2ltYWdlX2NvdW50GAYgASgNEiYKCHByaW9yaXR5GAcgASgOMhQudGVzc2VyYS52MS5Qcmlvcml0eRIpCghwcmVmaXhlcxgIIAMoCzIXLnRlc3NlcmEudjEuVG9rZW5QcmVmaXhCEgoQX25lZ2F0aXZlX3Byb21wdEIRCg9fZ3VpZGFuY2Vfc2NhbGVCBwoFX3NlZWQiggEKEkdlbmVyYXRpb25TZXR0aW5ncxIWCg5ndWlkYW5jZV9zY2FsZRgBIAEoAhITCgt0ZW1wZXJhdHVyZRgCIAEoAhINCgV0b3BfaxgDIAEoDRINCgV0b3BfcBgEIAEoAhIMCgRzZWVkGAUgASgEEhMKC2ltYWdlX2NvdW50GAYgASgNIhoKBlF1ZXVlZBIQCghwb3NpdGlvbhgBIAEoDSK9AQoHU3RhcnRlZBIkCgVtb2RlbBgBIAEoCzIVLnRlc3NlcmEudjEuTW9kZWxJbmZvEjAKCHNldHRpbmdzGAIgASgLMh4udGVzc2VyYS52MS5HZW5lcmF0aW9uU2V0dGluZ3MSGgoScHJvbXB0X3Rva2VuX2NvdW50GAMgASgNEiMKG25lZ2F0aXZlX3Byb21wdF90b2tlbl9jb3VudBgEIAEoDRIZChFpbWFnZV90b2tlbl9jb3VudBgFIAEoDSJ3ChFHZW5lcmF0aW9uVGltaW5ncxIQCghxdWV1ZV9tcxgBIAEoARITCgt0b2tlbml6ZV9tcxgCIAEoARISCgpwcmVmaWxsX21zGAMgASgBEhEKCWRlY29kZV9tcxgEIAEoARIUCgxkZWNvZGVfc3RlcHMYBSABKA0qXQoLTW9kZWxGYW1pbHkSHAoYTU9ERUxfRkFNSUxZX1VOU1BFQ0lGSUVEEAASGQoVTU9ERUxfRkFNSUxZX1NJTVBMRUFSEAESFQoRTU9ERUxfRkFNSUxZX0VDQVIQAipeCghQcmlvcml0eRIYChRQUklPUklUWV9VTlNQRUNJRklFRBAAEhAKDFBSSU9SSVRZX0xPVxABEhMKD1BSSU9SSVRZX05PUk1BTBACEhEKDVBSSU9SSVRZX0hJR0gQAypJCgxGaW5pc2hSZWFzb24SHQoZRklOSVNIX1JFQVNPTl9VTlNQRUNJRklFRBAAEhoKFkZJTklTSF9SRUFTT05fQ09NUExFVEUQAWIGcHJvdG8z");
+  fileDesc("ChZ0ZXNzZXJhL3YxL3R5cGVzLnByb3RvEgp0ZXNzZXJhLnYxIrEBCglNb2RlbEluZm8SDAoEbmFtZRgBIAEoCRInCgZmYW1pbHkYAiABKA4yFy50ZXNzZXJhLnYxLk1vZGVsRmFtaWx5Eg4KBmRpZ2VzdBgDIAEoCRIOCgZoZWlnaHQYBCABKA0SDQoFd2lkdGgYBSABKA0SEwoLZ3JpZF9oZWlnaHQYBiABKA0SEgoKZ3JpZF93aWR0aBgHIAEoDRIVCg1jb2RlYm9va19zaXplGAggASgNInAKCFNhbXBsaW5nEhgKC3RlbXBlcmF0dXJlGAEgASgCSACIAQESEgoFdG9wX2sYAiABKA1IAYgBARISCgV0b3BfcBgDIAEoAkgCiAEBQg4KDF90ZW1wZXJhdHVyZUIICgZfdG9wX2tCCAoGX3RvcF9wIjIKC1Rva2VuUHJlZml4EhMKC2ltYWdlX2luZGV4GAEgASgNEg4KBnRva2VucxgCIAMoDSJTCgtTcGVjdWxhdGlvbhIUCgxkcmFmdF93aW5kb3cYASABKA0SLgoMdmVyaWZpY2F0aW9uGAIgASgOMhgudGVzc2VyYS52MS5WZXJpZmljYXRpb24i2AIKCkdlbmVyYXRpb24SDgoGcHJvbXB0GAEgASgJEhwKD25lZ2F0aXZlX3Byb21wdBgCIAEoCUgAiAEBEhsKDmd1aWRhbmNlX3NjYWxlGAMgASgCSAGIAQESJgoIc2FtcGxpbmcYBCABKAsyFC50ZXNzZXJhLnYxLlNhbXBsaW5nEhEKBHNlZWQYBSABKARIAogBARITCgtpbWFnZV9jb3VudBgGIAEoDRImCghwcmlvcml0eRgHIAEoDjIULnRlc3NlcmEudjEuUHJpb3JpdHkSKQoIcHJlZml4ZXMYCCADKAsyFy50ZXNzZXJhLnYxLlRva2VuUHJlZml4EiwKC3NwZWN1bGF0aW9uGAkgASgLMhcudGVzc2VyYS52MS5TcGVjdWxhdGlvbkISChBfbmVnYXRpdmVfcHJvbXB0QhEKD19ndWlkYW5jZV9zY2FsZUIHCgVfc2VlZCKCAQoSR2VuZXJhdGlvblNldHRpbmdzEhYKDmd1aWRhbmNlX3NjYWxlGAEgASgCEhMKC3RlbXBlcmF0dXJlGAIgASgCEg0KBXRvcF9rGAMgASgNEg0KBXRvcF9wGAQgASgCEgwKBHNlZWQYBSABKAQSEwoLaW1hZ2VfY291bnQYBiABKA0iNgoGUXVldWVkEhAKCHBvc2l0aW9uGAEgASgNEhoKEmVzdGltYXRlZF9zdGFydF9tcxgCIAEoASK9AQoHU3RhcnRlZBIkCgVtb2RlbBgBIAEoCzIVLnRlc3NlcmEudjEuTW9kZWxJbmZvEjAKCHNldHRpbmdzGAIgASgLMh4udGVzc2VyYS52MS5HZW5lcmF0aW9uU2V0dGluZ3MSGgoScHJvbXB0X3Rva2VuX2NvdW50GAMgASgNEiMKG25lZ2F0aXZlX3Byb21wdF90b2tlbl9jb3VudBgEIAEoDRIZChFpbWFnZV90b2tlbl9jb3VudBgFIAEoDSLbAQoRR2VuZXJhdGlvblRpbWluZ3MSEAoIcXVldWVfbXMYASABKAESEwoLdG9rZW5pemVfbXMYAiABKAESEgoKcHJlZmlsbF9tcxgDIAEoARIRCglkZWNvZGVfbXMYBCABKAESFAoMZGVjb2RlX3N0ZXBzGAUgASgNEhYKDmRyYWZ0ZWRfdG9rZW5zGAYgASgNEhcKD2FjY2VwdGVkX3Rva2VucxgHIAEoDRITCgtwcmVlbXB0aW9ucxgIIAEoDRIcChRyZXVzZWRfcHJvbXB0X3Rva2VucxgJIAEoDSpdCgtNb2RlbEZhbWlseRIcChhNT0RFTF9GQU1JTFlfVU5TUEVDSUZJRUQQABIZChVNT0RFTF9GQU1JTFlfU0lNUExFQVIQARIVChFNT0RFTF9GQU1JTFlfRUNBUhACKl4KCFByaW9yaXR5EhgKFFBSSU9SSVRZX1VOU1BFQ0lGSUVEEAASEAoMUFJJT1JJVFlfTE9XEAESEwoPUFJJT1JJVFlfTk9STUFMEAISEQoNUFJJT1JJVFlfSElHSBADKmIKDFZlcmlmaWNhdGlvbhIcChhWRVJJRklDQVRJT05fVU5TUEVDSUZJRUQQABIYChRWRVJJRklDQVRJT05fQ09VUExFRBABEhoKFlZFUklGSUNBVElPTl9SRUpFQ1RJT04QAipJCgxGaW5pc2hSZWFzb24SHQoZRklOSVNIX1JFQVNPTl9VTlNQRUNJRklFRBAAEhoKFkZJTklTSF9SRUFTT05fQ09NUExFVEUQAWIGcHJvdG8z");
 
 /**
  * The model that a service has loaded.
@@ -146,6 +146,34 @@ export const TokenPrefixSchema: GenMessage<TokenPrefix> = /*@__PURE__*/
   messageDesc(file_tessera_v1_types, 2);
 
 /**
+ * Speculative decoding: several tokens are drafted, and verified in one pass.
+ *
+ * @generated from message tessera.v1.Speculation
+ */
+export type Speculation = Message<"tessera.v1.Speculation"> & {
+  /**
+   * Positions in one pass, 1 .. 64; 1 turns speculation off, 0 lets the engine choose.
+   *
+   * @generated from field: uint32 draft_window = 1;
+   */
+  draftWindow: number;
+
+  /**
+   * How drafts are verified.
+   *
+   * @generated from field: tessera.v1.Verification verification = 2;
+   */
+  verification: Verification;
+};
+
+/**
+ * Describes the message tessera.v1.Speculation.
+ * Use `create(SpeculationSchema)` to create a new message.
+ */
+export const SpeculationSchema: GenMessage<Speculation> = /*@__PURE__*/
+  messageDesc(file_tessera_v1_types, 3);
+
+/**
  * What to make. A field left out takes the bundle's default.
  *
  * @generated from message tessera.v1.Generation
@@ -201,11 +229,19 @@ export type Generation = Message<"tessera.v1.Generation"> & {
   priority: Priority;
 
   /**
-   * Images to continue from their first tokens; at most one entry an image.
+   * Images to continue from their first tokens; at most one entry an image. With the seed and settings that drew them the
+   * image ends as it would have; with another seed it is a variation.
    *
    * @generated from field: repeated tessera.v1.TokenPrefix prefixes = 8;
    */
   prefixes: TokenPrefix[];
+
+  /**
+   * How speculation is done; for experiments and tests.
+   *
+   * @generated from field: tessera.v1.Speculation speculation = 9;
+   */
+  speculation?: Speculation | undefined;
 };
 
 /**
@@ -213,7 +249,7 @@ export type Generation = Message<"tessera.v1.Generation"> & {
  * Use `create(GenerationSchema)` to create a new message.
  */
 export const GenerationSchema: GenMessage<Generation> = /*@__PURE__*/
-  messageDesc(file_tessera_v1_types, 3);
+  messageDesc(file_tessera_v1_types, 4);
 
 /**
  * The settings in force for one request, after defaults.
@@ -269,7 +305,7 @@ export type GenerationSettings = Message<"tessera.v1.GenerationSettings"> & {
  * Use `create(GenerationSettingsSchema)` to create a new message.
  */
 export const GenerationSettingsSchema: GenMessage<GenerationSettings> = /*@__PURE__*/
-  messageDesc(file_tessera_v1_types, 4);
+  messageDesc(file_tessera_v1_types, 5);
 
 /**
  * The request waits for its turn.
@@ -278,11 +314,18 @@ export const GenerationSettingsSchema: GenMessage<GenerationSettings> = /*@__PUR
  */
 export type Queued = Message<"tessera.v1.Queued"> & {
   /**
-   * Requests ahead of this one, >= 0.
+   * Images ahead of the first image of this request, >= 0.
    *
    * @generated from field: uint32 position = 1;
    */
   position: number;
+
+  /**
+   * Time until its first image is likely to start, in milliseconds, >= 0.
+   *
+   * @generated from field: double estimated_start_ms = 2;
+   */
+  estimatedStartMs: number;
 };
 
 /**
@@ -290,10 +333,10 @@ export type Queued = Message<"tessera.v1.Queued"> & {
  * Use `create(QueuedSchema)` to create a new message.
  */
 export const QueuedSchema: GenMessage<Queued> = /*@__PURE__*/
-  messageDesc(file_tessera_v1_types, 5);
+  messageDesc(file_tessera_v1_types, 6);
 
 /**
- * The request has its turn.
+ * The first image of the request has its turn.
  *
  * @generated from message tessera.v1.Started
  */
@@ -339,7 +382,7 @@ export type Started = Message<"tessera.v1.Started"> & {
  * Use `create(StartedSchema)` to create a new message.
  */
 export const StartedSchema: GenMessage<Started> = /*@__PURE__*/
-  messageDesc(file_tessera_v1_types, 6);
+  messageDesc(file_tessera_v1_types, 7);
 
 /**
  * Where the generator's time went, in milliseconds.
@@ -381,6 +424,34 @@ export type GenerationTimings = Message<"tessera.v1.GenerationTimings"> & {
    * @generated from field: uint32 decode_steps = 5;
    */
   decodeSteps: number;
+
+  /**
+   * Drafted tokens that were verified.
+   *
+   * @generated from field: uint32 drafted_tokens = 6;
+   */
+  draftedTokens: number;
+
+  /**
+   * Drafted tokens that were right.
+   *
+   * @generated from field: uint32 accepted_tokens = 7;
+   */
+  acceptedTokens: number;
+
+  /**
+   * How often the image gave way to a more urgent one.
+   *
+   * @generated from field: uint32 preemptions = 8;
+   */
+  preemptions: number;
+
+  /**
+   * Prompt tokens, of both branches, that needed no pass because an earlier prompt was the same.
+   *
+   * @generated from field: uint32 reused_prompt_tokens = 9;
+   */
+  reusedPromptTokens: number;
 };
 
 /**
@@ -388,7 +459,7 @@ export type GenerationTimings = Message<"tessera.v1.GenerationTimings"> & {
  * Use `create(GenerationTimingsSchema)` to create a new message.
  */
 export const GenerationTimingsSchema: GenMessage<GenerationTimings> = /*@__PURE__*/
-  messageDesc(file_tessera_v1_types, 7);
+  messageDesc(file_tessera_v1_types, 8);
 
 /**
  * Which kind of model a bundle holds.
@@ -438,7 +509,7 @@ export enum Priority {
   UNSPECIFIED = 0,
 
   /**
-   * After everything else.
+   * After everything else; moves up a class when it has waited long.
    *
    * @generated from enum value: PRIORITY_LOW = 1;
    */
@@ -452,7 +523,7 @@ export enum Priority {
   NORMAL = 2,
 
   /**
-   * Before everything else.
+   * Before everything else; running images of a lower priority give way between two tokens.
    *
    * @generated from enum value: PRIORITY_HIGH = 3;
    */
@@ -464,6 +535,42 @@ export enum Priority {
  */
 export const PrioritySchema: GenEnum<Priority> = /*@__PURE__*/
   enumDesc(file_tessera_v1_types, 1);
+
+/**
+ * How a drafted token is verified. Both keep the law of the tokens exactly.
+ *
+ * @generated from enum tessera.v1.Verification
+ */
+export enum Verification {
+  /**
+   * The same as VERIFICATION_COUPLED.
+   *
+   * @generated from enum value: VERIFICATION_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * A draft is right when it is the token that plain decoding would draw under the same noise: any draft window gives the
+   * very same tokens for a seed.
+   *
+   * @generated from enum value: VERIFICATION_COUPLED = 1;
+   */
+  COUPLED = 1,
+
+  /**
+   * A draft is accepted with probability min(1, target / draft), else replaced by a draw from what is left: accepts more,
+   * but the tokens of a seed then depend on the draft window.
+   *
+   * @generated from enum value: VERIFICATION_REJECTION = 2;
+   */
+  REJECTION = 2,
+}
+
+/**
+ * Describes the enum tessera.v1.Verification.
+ */
+export const VerificationSchema: GenEnum<Verification> = /*@__PURE__*/
+  enumDesc(file_tessera_v1_types, 2);
 
 /**
  * Why an image has no more tokens to come.
@@ -490,5 +597,5 @@ export enum FinishReason {
  * Describes the enum tessera.v1.FinishReason.
  */
 export const FinishReasonSchema: GenEnum<FinishReason> = /*@__PURE__*/
-  enumDesc(file_tessera_v1_types, 2);
+  enumDesc(file_tessera_v1_types, 3);
 
