@@ -2,7 +2,7 @@ import { context, propagation, ROOT_CONTEXT, SpanKind, type TextMapGetter, type 
 import { Metadata, ServerError, Status, type ClientMiddleware, type ServerMiddleware } from "nice-grpc";
 import { AppError } from "#libs/errors/errors.js";
 import { recordDuration } from "#libs/telemetry/metrics.js";
-import { ATTRIBUTES, METRICS, type Metric } from "#libs/telemetry/names.js";
+import { ATTRIBUTES, METRICS, type MetricOf } from "#libs/telemetry/names.js";
 import { bindGenerator, openSpan, type OwnedSpan } from "#libs/telemetry/spans.js";
 import { errorOf, statusCode } from "./status.js";
 
@@ -61,7 +61,7 @@ interface CallRecord {
   end(): void;
 }
 
-function openRecord(path: string, kind: SpanKind, parent: ReturnType<typeof context.active>, metric: Metric): CallRecord {
+function openRecord(path: string, kind: SpanKind, parent: ReturnType<typeof context.active>, metric: MetricOf<"histogram">): CallRecord {
   const [, service, method] = path.split("/");
   const attributes = {
     [ATTRIBUTES.rpcSystem]: "grpc", [ATTRIBUTES.rpcService]: service, [ATTRIBUTES.rpcMethod]: method,

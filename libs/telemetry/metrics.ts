@@ -1,28 +1,30 @@
 import { metrics, type Attributes, type Counter, type Histogram } from "@opentelemetry/api";
-import { SCOPE, type Metric } from "./names.js";
+import { SCOPE, type MetricOf } from "./names.js";
 
 // Made at first use: what is made before telemetry has started stays silent for good.
-const histograms = new Map<Metric, Histogram>();
-const counters = new Map<Metric, Counter>();
-
-/** Bucket bounds in seconds, from one token to one queue of images. */
-const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100];
+const histograms = new Map<MetricOf<"histogram">, Histogram>();
+const counters = new Map<MetricOf<"counter">, Counter>();
 
 /** Record one duration. @param milliseconds of a monotonic clock such as `performance.now()`; exported in seconds. */
-export function recordDuration(metric: Metric, milliseconds: number, attributes?: Attributes): void {
+export function recordDuration(metric: MetricOf<"histogram">, milliseconds: number, attributes?: Attributes): void {
+  recordAmount(metric, milliseconds / 1000, attributes);
+}
+
+/** Record one amount, in the metric's unit. */
+export function recordAmount(metric: MetricOf<"histogram">, amount: number, attributes?: Attributes): void {
   let histogram = histograms.get(metric);
   if (histogram === undefined) {
-    const { name, unit, description } = metric;
+    const { name, unit, description, buckets } = metric;
     histogram = metrics.getMeter(SCOPE).createHistogram(name, {
-      unit, description, advice: { explicitBucketBoundaries: SECONDS },
+      unit, description, advice: { explicitBucketBoundaries: [...buckets] },
     });
     histograms.set(metric, histogram);
   }
-  histogram.record(milliseconds / 1000, attributes);
+  histogram.record(amount, attributes);
 }
 
 /** Add to a count. */
-export function count(metric: Metric, amount: number, attributes?: Attributes): void {
+export function count(metric: MetricOf<"counter">, amount: number, attributes?: Attributes): void {
   let counter = counters.get(metric);
   if (counter === undefined) {
     const { name, unit, description } = metric;
@@ -33,7 +35,7 @@ export function count(metric: Metric, amount: number, attributes?: Attributes): 
 }
 
 /** Report a current value whenever metrics are collected. Call it once a metric, after telemetry has started. */
-export function observe(metric: Metric, current: () => number): void {
+export function observe(metric: MetricOf<"gauge">, current: () => number): void {
   const { name, unit, description } = metric;
   metrics.getMeter(SCOPE).createObservableGauge(name, { unit, description }).addCallback((result) => {
     result.observe(current());
