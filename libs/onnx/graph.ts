@@ -1,14 +1,21 @@
 import { create, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { invariant, unsupported } from "#libs/errors/errors.js";
 import {
-  AttributeProto_AttributeType as AttributeType, ModelProtoSchema, TensorProto_DataType as DataType,
-  type AttributeProtoSchema, type NodeProtoSchema, type TensorProtoSchema, type ValueInfoProtoSchema,
+  AttributeProto_AttributeType as AttributeType, ModelProtoSchema, StringStringEntryProtoSchema,
+  TensorProto_DataLocation as DataLocation, TensorProto_DataType as DataType, TensorProtoSchema,
+  type AttributeProtoSchema, type NodeProtoSchema, type TensorProto, type ValueInfoProtoSchema,
 } from "./schema/gen/onnx_pb.js";
+import type { WeightFile } from "./weight-file.js";
 
 /** Newest versions that the pieces here are written against. */
 const STANDARD_OPSET = 21n;
 const IR_VERSION = 10n;
 const MAX_FILE_BYTES = 2 ** 31 - 1;
+
+/** Constants from this size on may lie in a weight file; smaller ones are what shape inference wants to see. */
+const LARGE_BYTES = 2 ** 16;
+/** What large constants of one graph may take together before they move to its weight file. */
+const MAX_INLINE_BYTES = 2 ** 26;
 
 /** Element types of values and constants. */
 export type ElementType = "float32" | "float16" | "int64" | "uint8";
@@ -33,30 +40,32 @@ export type Attributes = Readonly<Record<string, number | readonly number[] | st
 /** A constant's elements; `Uint16Array` holds float16 words. */
 export type ConstantData = Float32Array | Uint16Array | BigInt64Array | Uint8Array;
 
-interface Constant {
-  readonly name: string;
-  readonly type: ElementType;
-  readonly dims: readonly number[];
-  readonly data: ConstantData;
-}
-
 /**
  * Builds one ONNX graph op by op. Operators run in the order in which they are added; equal calls give equal bytes.
  * Pieces of a network are functions that take a graph and values and add their operators.
+ *
+ * Constants are part of the graph's own file unless it has a weight file and those of 64 KiB and more pass 64 MiB
+ * together: then these are written to the weight file as they come, and nothing of them is kept in memory.
  */
 export class Graph {
   readonly #name: string;
+  readonly #weightFile: WeightFile | undefined;
   readonly #inputs: MessageInitShape<typeof ValueInfoProtoSchema>[] = [];
   readonly #outputs: MessageInitShape<typeof ValueInfoProtoSchema>[] = [];
   readonly #nodes: MessageInitShape<typeof NodeProtoSchema>[] = [];
-  readonly #constants: Constant[] = [];
+  readonly #constants: TensorProto[] = [];
+  /** Large constants that are still in memory. */
+  readonly #large: TensorProto[] = [];
+  #largeBytes = 0;
   readonly #shared = new Map<string, Value>();
   readonly #nameCounts = new Map<string, number>();
   readonly #domains = new Set<string>([""]);
   #scope = "";
 
-  constructor(name: string) {
+  /** @param weightFile where the constants of a large graph go; stays the caller's. Without one all are kept inside. */
+  constructor(name: string, weightFile?: WeightFile) {
     this.#name = name;
+    this.#weightFile = weightFile;
   }
 
   /** Run `body` with every new name under `name/`. */
@@ -82,12 +91,12 @@ export class Graph {
     this.#outputs.push(valueInfo(name, type, dims));
   }
 
-  /** A constant array, row-major. The graph keeps `data` itself until `toBytes`. */
+  /** A constant array, row-major. `data` is the graph's from here on: it may be kept until `toBytes`, or written at once. */
   constant(name: string, data: ConstantData, dims: readonly number[]): Value {
     const count = dims.reduce((product, size) => product * size, 1);
     if (count !== data.length) throw invariant(`constant ${name}: [${dims.join(", ")}] has ${count} elements, got ${data.length}`);
     const value = { name: this.#uniqueName(name) };
-    this.#constants.push({ name: value.name, type: elementTypeOf(data), dims, data });
+    this.#keep(tensorProto(value.name, data, dims));
     return value;
   }
 
@@ -118,18 +127,18 @@ export class Graph {
     return output.map((each) => ({ name: each }));
   }
 
-  /** The graph as an ONNX file with its constants inside. @throws unsupported if it would pass the format's 2 GiB. */
+  /** The graph as an ONNX file. @throws unsupported if the constants inside would pass the format's 2 GiB. */
   toBytes(): Uint8Array {
-    const bytes = this.#constants.reduce((sum, { data }) => sum + data.byteLength, 0);
+    const bytes = this.#constants.reduce((sum, { rawData }) => sum + rawData.length, 0);
     if (bytes > MAX_FILE_BYTES) {
-      throw unsupported(`graph ${this.#name} has ${bytes} bytes of constants, one ONNX file holds ${MAX_FILE_BYTES}: store them narrower`);
+      throw unsupported(`graph ${this.#name} has ${bytes} bytes of constants, one file holds ${MAX_FILE_BYTES}: give it a weight file`);
     }
     return toBinary(ModelProtoSchema, create(ModelProtoSchema, {
       irVersion: IR_VERSION,
       producerName: "tessera",
       opsetImport: [...this.#domains].sort().map((domain) => ({ domain, version: domain === "" ? STANDARD_OPSET : 1n })),
       graph: {
-        name: this.#name, node: this.#nodes, initializer: this.#constants.map(tensorProto),
+        name: this.#name, node: this.#nodes, initializer: this.#constants,
         input: this.#inputs, output: this.#outputs,
       },
     }));
@@ -139,9 +148,18 @@ export class Graph {
     const existing = this.#shared.get(name);
     if (existing !== undefined) return existing;
     const { data, dims } = make();
-    this.#constants.push({ name, type: elementTypeOf(data), dims, data });
+    this.#keep(tensorProto(name, data, dims));
     this.#shared.set(name, { name });
     return { name };
+  }
+
+  #keep(constant: TensorProto): void {
+    this.#constants.push(constant);
+    if (constant.rawData.length < LARGE_BYTES) return;
+    this.#large.push(constant);
+    this.#largeBytes += constant.rawData.length;
+    if (this.#weightFile === undefined || this.#largeBytes <= MAX_INLINE_BYTES) return;
+    for (const each of this.#large.splice(0)) moveOut(each, this.#weightFile);
   }
 
   #uniqueName(name: string): string {
@@ -158,10 +176,18 @@ function elementTypeOf(data: ConstantData): ElementType {
   return data instanceof BigInt64Array ? "int64" : "uint8";
 }
 
-/** The one place that knows where a constant's bytes lie: files beside the graph would start here. */
-function tensorProto({ name, type, dims, data }: Constant): MessageInitShape<typeof TensorProtoSchema> {
+function tensorProto(name: string, data: ConstantData, dims: readonly number[]): TensorProto {
   const rawData = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
-  return { name, dataType: DATA_TYPES[type], dims: dims.map(BigInt), rawData };
+  return create(TensorProtoSchema, { name, dataType: DATA_TYPES[elementTypeOf(data)], dims: dims.map(BigInt), rawData });
+}
+
+/** Let a constant say where its bytes are instead of holding them. */
+function moveOut(constant: TensorProto, file: WeightFile): void {
+  const { location, offset, length } = file.append(constant.rawData);
+  const fields = Object.entries({ location, offset: String(offset), length: String(length) });
+  constant.rawData = new Uint8Array();
+  constant.dataLocation = DataLocation.EXTERNAL;
+  constant.externalData = fields.map(([key, value]) => create(StringStringEntryProtoSchema, { key, value }));
 }
 
 function valueInfo(
