@@ -6,6 +6,7 @@ import { inverseHaar } from "#libs/onnx/haar.js";
 import { planeAttention } from "#libs/onnx/plane-attention.js";
 import { silu } from "#libs/onnx/swiglu.js";
 import { upsampleNearest } from "#libs/onnx/upsample.js";
+import type { WeightFile } from "#libs/onnx/weight-file.js";
 import type { AttentionBlock, CosmosDecoder, NormWeights, ResidualBlock, UpLevel } from "./cosmos-checkpoint.js";
 import { NORM_GROUPS, pixelsPerToken } from "./cosmos-structure.js";
 
@@ -14,9 +15,12 @@ export type DecoderWeightType = "fp32" | "fp16";
 
 const NORM_EPSILON = 1e-6;
 
-/** The decoder graph of a bundle, as `DecoderSection` describes it; any h and w. */
-export function buildDecoder(decoder: CosmosDecoder, weights: DecoderWeightType): Uint8Array {
-  const graph = new Graph("decoder");
+/**
+ * The decoder graph of a bundle, as `DecoderSection` describes it; any h and w.
+ * @param weightFile where the constants of a large graph go; stays the caller's.
+ */
+export function buildDecoder(decoder: CosmosDecoder, weights: DecoderWeightType, weightFile?: WeightFile): Uint8Array {
+  const graph = new Graph("decoder", weightFile);
   const layers = new Layers(graph, weights);
   const tokens = graph.input("tokens", "int64", ["B", "h", "w"]);
   const codes = graph.scope("codes", () => fsqCodes(graph, tokens, decoder.levels));

@@ -5,6 +5,7 @@ import { linear, stackLinear } from "#libs/onnx/linear.js";
 import { rmsNorm } from "#libs/onnx/rms-norm.js";
 import { rotate, rotation, type Rotation } from "#libs/onnx/rope.js";
 import { swiglu } from "#libs/onnx/swiglu.js";
+import type { WeightFile } from "#libs/onnx/weight-file.js";
 import { halvesFromFloats } from "#libs/tensor/half.js";
 import type { Qwen2Checkpoint, Qwen2Layer } from "./qwen2-checkpoint.js";
 import type { Qwen2Config } from "./qwen2-config.js";
@@ -15,6 +16,8 @@ export interface TransformerOptions {
   readonly tokenOffset: number;
   readonly codebookSize: number;
   readonly weights: WeightType;
+  /** Where the constants of a large graph go; stays the caller's. */
+  readonly weightFile?: WeightFile;
   readonly signal?: AbortSignal;
 }
 
@@ -41,7 +44,7 @@ const TO_THE_END = Number.MAX_SAFE_INTEGER;
  */
 export async function buildTransformer(checkpoint: Qwen2Checkpoint, options: TransformerOptions): Promise<Uint8Array> {
   const { config } = checkpoint;
-  const graph = new Graph("transformer");
+  const graph = new Graph("transformer", options.weightFile);
   const ids = graph.input("ids", "int64", ["B", "S"]);
   const positions = graph.input("positions", "int64", ["B", "S"]);
   const pastBias = graph.input("past_bias", "float32", ["B", 1, 1, "T"]);
