@@ -1,4 +1,5 @@
-import { mismatch } from "#libs/errors/errors.js";
+import { constants } from "node:buffer";
+import { mismatch, unsupported } from "#libs/errors/errors.js";
 import { floatsFromBfloat16, floatsFromHalves } from "#libs/tensor/half.js";
 
 /** How a checkpoint stores one number. */
@@ -7,12 +8,17 @@ export type ElementType = "F32" | "F16" | "BF16" | "I32" | "I64";
 /** Bytes of one number. */
 export const ELEMENT_BYTES: Readonly<Record<ElementType, number>> = { F32: 4, F16: 2, BF16: 2, I32: 4, I64: 8 };
 
-/** One array of a checkpoint, not read yet. */
+/** One array of a checkpoint, not read yet. Whoever made it has seen that its file is as large as its shape says. */
 export interface StoredTensor {
   readonly type: ElementType;
   readonly shape: readonly number[];
-  /** Row-major little-endian numbers in a buffer of their own. */
-  read(): Promise<ArrayBuffer>;
+  /** Fill `target` with the bytes of its numbers, row-major and little-endian, from number `first` on. */
+  read(target: Uint8Array, first: number): Promise<void>;
+}
+
+/** Number of elements of an array; infinite where that cannot be counted. */
+export function elementCount(shape: readonly number[]): number {
+  return shape.includes(0) ? 0 : shape.reduce((product, size) => product * size, 1);
 }
 
 /** The arrays of one checkpoint by name. It knows which ones were asked for, so that none is lost in silence. */
@@ -20,6 +26,7 @@ export class TensorSource {
   readonly #label: string;
   readonly #tensors: ReadonlyMap<string, StoredTensor>;
   readonly #taken = new Set<string>();
+  #bytesRead = 0;
 
   /** @param label what errors call the checkpoint, e.g. its file name. */
   constructor(label: string, tensors: ReadonlyMap<string, StoredTensor>) {
@@ -32,6 +39,16 @@ export class TensorSource {
     return [...this.#tensors.keys()];
   }
 
+  /** Bytes of all arrays as they are stored. */
+  get bytes(): number {
+    return [...this.#tensors.values()].reduce((sum, { type, shape }) => sum + elementCount(shape) * ELEMENT_BYTES[type], 0);
+  }
+
+  /** Bytes read so far; what is read twice counts twice. */
+  get bytesRead(): number {
+    return this.#bytesRead;
+  }
+
   has(name: string): boolean {
     return this.#tensors.has(name);
   }
@@ -42,26 +59,35 @@ export class TensorSource {
   }
 
   /**
-   * One array as float32, widened exactly.
+   * One array as float32, widened exactly. It takes no memory but the result's.
    * @param shape what it must be; each call reads afresh.
+   * @param rows which part of the first axis is wanted, end excluded; all when left out.
    * @throws mismatch naming the array if it is missing, of another shape, or not of floats.
    */
-  async floats(name: string, shape: readonly number[]): Promise<Float32Array> {
+  async floats(name: string, shape: readonly number[], rows?: readonly [from: number, to: number]): Promise<Float32Array> {
     const tensor = this.#take(name, shape);
-    const buffer = await tensor.read();
-    if (tensor.type === "F32") return new Float32Array(buffer);
-    if (tensor.type === "F16") return floatsFromHalves(new Uint16Array(buffer));
-    if (tensor.type === "BF16") return floatsFromBfloat16(new Uint16Array(buffer));
-    throw mismatch(`${this.#label}: \`${name}\` must hold floats, got ${tensor.type}`);
+    const { type } = tensor;
+    if (type !== "F32" && type !== "F16" && type !== "BF16") throw mismatch(`${this.#label}: \`${name}\` must hold floats, got ${type}`);
+    const [from, to] = rows ?? [0, shape[0] ?? 1];
+    const rowLength = elementCount(shape.slice(1));
+    const values = new Float32Array(this.#affordable(name, (to - from) * rowLength, 4));
+    // Narrower numbers are read into the end of the result and widened from its start: no value is overwritten unread.
+    const stored = new Uint8Array(values.buffer, values.length * (4 - ELEMENT_BYTES[type]));
+    await this.#read(tensor, stored, from * rowLength);
+    const words = new Uint16Array(values.buffer, type === "F32" ? values.byteLength : stored.byteOffset);
+    if (type === "F16") floatsFromHalves(words, values);
+    if (type === "BF16") floatsFromBfloat16(words, values);
+    return values;
   }
 
   /** One array of whole numbers. @throws mismatch naming the array if it is missing, of another shape, or not of integers. */
   async integers(name: string, shape: readonly number[]): Promise<readonly number[]> {
     const tensor = this.#take(name, shape);
-    const buffer = await tensor.read();
-    if (tensor.type === "I32") return [...new Int32Array(buffer)];
-    if (tensor.type === "I64") return Array.from(new BigInt64Array(buffer), Number);
-    throw mismatch(`${this.#label}: \`${name}\` must hold integers, got ${tensor.type}`);
+    const { type } = tensor;
+    if (type !== "I32" && type !== "I64") throw mismatch(`${this.#label}: \`${name}\` must hold integers, got ${type}`);
+    const bytes = new Uint8Array(ELEMENT_BYTES[type] * this.#affordable(name, elementCount(shape), ELEMENT_BYTES[type]));
+    await this.#read(tensor, bytes, 0);
+    return type === "I32" ? [...new Int32Array(bytes.buffer)] : Array.from(new BigInt64Array(bytes.buffer), Number);
   }
 
   /** Call when all is read. @throws mismatch naming the arrays that nobody asked for. */
@@ -85,5 +111,16 @@ export class TensorSource {
     }
     this.#taken.add(name);
     return tensor;
+  }
+
+  async #read(tensor: StoredTensor, target: Uint8Array, first: number): Promise<void> {
+    await tensor.read(target, first);
+    this.#bytesRead += target.length;
+  }
+
+  /** `count`, if so many elements can lie in one array. */
+  #affordable(name: string, count: number, width: number): number {
+    if (count * width <= constants.MAX_LENGTH) return count;
+    throw unsupported(`${this.#label}: \`${name}\` would take ${count * width} bytes, one array here holds ${constants.MAX_LENGTH}`);
   }
 }
