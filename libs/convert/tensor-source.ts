@@ -80,6 +80,12 @@ export class TensorSource {
     return values;
   }
 
+  /** Check and take one array now; it is read, as `floats` does, when the returned function is called. */
+  claim(name: string, shape: readonly number[]): () => Promise<Float32Array> {
+    this.#take(name, shape);
+    return () => this.floats(name, shape);
+  }
+
   /** One array of whole numbers. @throws mismatch naming the array if it is missing, of another shape, or not of integers. */
   async integers(name: string, shape: readonly number[]): Promise<readonly number[]> {
     const tensor = this.#take(name, shape);
