@@ -115,6 +115,11 @@ class Machine {
   }
 }
 
+function checkProtocol(m: Machine): void {
+  const protocol = m.byte();
+  if (protocol !== 2) throw new RangeError(`protocol ${protocol} instead of 2`);
+}
+
 function tupleOf(count: number): (m: Machine) => void {
   return (m) => m.push(Array.from({ length: count }, () => m.pop()).reverse());
 }
@@ -159,7 +164,7 @@ function memoized(m: Machine, index: number): PickleValue {
 }
 
 const STEPS: ReadonlyMap<string, (m: Machine) => void> = new Map<string, (m: Machine) => void>([
-  ["\x80", (m) => void m.byte()], // PROTO
+  ["\x80", checkProtocol],
   ["(", (m) => m.push(MARK)],
   ["0", (m) => void m.pop()],
   ["N", (m) => m.push(null)],
@@ -179,7 +184,7 @@ const STEPS: ReadonlyMap<string, (m: Machine) => void> = new Map<string, (m: Mac
   ["t", (m) => m.push(m.popToMark())],
   ["]", (m) => m.push([])],
   ["a", (m) => { const item = m.pop(); listAt(m).push(item); }],
-  ["e", (m) => { const items = m.popToMark(); listAt(m).push(...items); }],
+  ["e", (m) => { const items = m.popToMark(); const list = listAt(m); for (const item of items) list.push(item); }],
   ["}", (m) => m.push(new Map())],
   ["s", (m) => { const value = m.pop(); const key = m.pop(); setItems(m, [key, value]); }],
   ["u", (m) => { const items = m.popToMark(); setItems(m, items); }],

@@ -1,11 +1,12 @@
-import { open, readFile, stat } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { mismatch } from "#libs/errors/errors.js";
-import { ELEMENT_BYTES, TensorSource, type ElementType, type StoredTensor } from "./tensor-source.js";
+import { duplicateKey } from "#libs/json/duplicate-key.js";
+import { fileSize, readInto, readRange, readText } from "./file-range.js";
+import { elementCount, ELEMENT_BYTES, TensorSource, type ElementType, type StoredTensor } from "./tensor-source.js";
 
-/** As in the reference reader. */
-const MAX_HEADER_BYTES = 100_000_000;
+/** A hundred thousand arrays fit in; a checkpoint has some hundred. */
+const MAX_HEADER_BYTES = 2 ** 24;
 
 interface Entry {
   readonly dtype: ElementType;
@@ -30,56 +31,59 @@ export async function readSafetensorsFolder(folder: string): Promise<TensorSourc
 /** The arrays of one file by name. @throws mismatch if it is cut short or malformed. */
 export async function readSafetensors(path: string): Promise<ReadonlyMap<string, StoredTensor>> {
   const label = basename(path);
-  const { size } = await stat(path);
+  const size = await fileSize(path);
   if (size < 8) throw mismatch(`${label}: cut short, ${size} bytes are no safetensors file`);
-  const headerBytes = Number(new DataView(await readRange(path, 0, 8)).getBigUint64(0, true));
-  if (headerBytes > MAX_HEADER_BYTES || headerBytes + 8 > size) {
+  const headerBytes = Number((await readRange(path, 0, 8)).readBigUInt64LE());
+  if (headerBytes + 8 > size) {
     throw mismatch(`${label}: cut short or no safetensors file, its header would take ${headerBytes} of ${size} bytes`);
   }
-  const header = parseHeader(label, await readRange(path, 8, headerBytes));
+  if (headerBytes > MAX_HEADER_BYTES) {
+    throw mismatch(`${label}: its header must take at most ${MAX_HEADER_BYTES} bytes, got ${headerBytes}`);
+  }
+  const header = parseHeader(label, (await readRange(path, 8, headerBytes)).toString("utf8"));
   const start = 8 + headerBytes;
   checkCoverage(label, header, size - start);
-  return new Map([...header].map(([name, { dtype, shape, data_offsets: [begin, end] }]) => [
-    name, { type: dtype, shape, read: () => readRange(path, start + begin, end - begin) },
+  return new Map([...header].map(([name, { dtype, shape, data_offsets: [begin] }]) => [
+    name, { type: dtype, shape, read: (target, first) => readInto(path, start + begin + first * ELEMENT_BYTES[dtype], target) },
   ]));
 }
 
 async function readShards(indexPath: string): Promise<ReadonlyMap<string, StoredTensor>> {
   const label = basename(indexPath);
-  const map = (parseJson(label, await readFile(indexPath, "utf8")) as { weight_map?: unknown }).weight_map;
-  if (typeof map !== "object" || map === null) throw mismatch(`${label}: \`weight_map\` must be an object`);
-  const fileOf = new Map(Object.entries(map));
+  const index = parseObject(label, await readText(indexPath, MAX_HEADER_BYTES));
+  const { weight_map: map } = index as { readonly weight_map?: unknown };
+  if (typeof map !== "object" || map === null || Array.isArray(map)) throw mismatch(`${label}: \`weight_map\` must be an object`);
+  const fileOf = new Map<string, unknown>(Object.entries(map));
   const tensors = new Map<string, StoredTensor>();
   for (const file of new Set(fileOf.values())) {
-    if (typeof file !== "string" || file !== basename(file)) throw mismatch(`${label}: shards must be plain file names`);
+    if (typeof file !== "string" || !/^\w[\w.-]*$/.test(file)) throw mismatch(`${label}: shards must be plain file names`);
     for (const [name, tensor] of await readSafetensors(join(dirname(indexPath), file))) {
       if (fileOf.get(name) !== file) throw mismatch(`${file}: holds \`${name}\`, which the index does not place there`);
       tensors.set(name, tensor);
     }
   }
   const missing = [...fileOf.keys()].find((name) => !tensors.has(name));
-  if (missing !== undefined) throw mismatch(`${fileOf.get(missing)}: array \`${missing}\` is missing`);
+  if (missing !== undefined) throw mismatch(`${String(fileOf.get(missing))}: array \`${missing}\` is missing`);
   return tensors;
 }
 
-function parseHeader(label: string, buffer: ArrayBuffer): Map<string, Entry> {
-  const header = parseJson(label, new TextDecoder().decode(buffer));
-  if (typeof header !== "object" || header === null) throw mismatch(`${label}: the header must be an object`);
-  const entries = Object.entries(header).filter(([name]) => name !== "__metadata__");
+function parseHeader(label: string, text: string): Map<string, Entry> {
+  const entries = Object.entries(parseObject(label, text)).filter(([name]) => name !== "__metadata__");
   return new Map(entries.map(([name, entry]) => [name, checkEntry(label, name, (entry ?? {}) as Partial<Entry>)]));
 }
 
 function checkEntry(label: string, name: string, entry: Partial<Entry>): Entry {
   const { dtype, shape, data_offsets: offsets } = entry;
-  if (dtype === undefined || !Object.hasOwn(ELEMENT_BYTES, dtype)) {
-    throw mismatch(`${label}: \`${name}\` must be one of ${Object.keys(ELEMENT_BYTES).join(", ")}, got ${dtype}`);
+  if (typeof dtype !== "string" || !Object.hasOwn(ELEMENT_BYTES, dtype)) {
+    const got: string = typeof dtype === "string" ? dtype : typeof dtype;
+    throw mismatch(`${label}: \`${name}\` must be one of ${Object.keys(ELEMENT_BYTES).join(", ")}, got ${got}`);
   }
   const isSize = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
   if (!Array.isArray(shape) || !shape.every(isSize)) throw mismatch(`${label}: \`${name}\` has no valid shape`);
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isSize)) {
     throw mismatch(`${label}: \`${name}\` has no valid data_offsets`);
   }
-  const bytes = shape.reduce((product, size) => product * size, ELEMENT_BYTES[dtype]);
+  const bytes = elementCount(shape) * ELEMENT_BYTES[dtype];
   if (offsets[1] - offsets[0] !== bytes) {
     throw mismatch(`${label}: \`${name}\` must take ${bytes} bytes, its data_offsets give ${offsets[1] - offsets[0]}`);
   }
@@ -97,25 +101,15 @@ function checkCoverage(label: string, header: ReadonlyMap<string, Entry>, dataBy
   if (end !== dataBytes) throw mismatch(`${label}: cut short or padded, its arrays take ${end} bytes but ${dataBytes} are there`);
 }
 
-function parseJson(label: string, text: string): unknown {
+function parseObject(label: string, text: string): object {
+  let value: unknown;
   try {
-    return JSON.parse(text);
+    value = JSON.parse(text);
   } catch {
     throw mismatch(`${label}: is not valid JSON`);
   }
-}
-
-async function readRange(path: string, offset: number, length: number): Promise<ArrayBuffer> {
-  const bytes = new Uint8Array(length);
-  const file = await open(path);
-  try {
-    for (let done = 0; done < length; ) {
-      const { bytesRead } = await file.read(bytes, done, Math.min(length - done, 1 << 30), offset + done);
-      if (bytesRead === 0) throw mismatch(`${basename(path)}: ends at byte ${offset + done}`);
-      done += bytesRead;
-    }
-  } finally {
-    await file.close();
-  }
-  return bytes.buffer;
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw mismatch(`${label}: the header must be an object`);
+  const twice = duplicateKey(text);
+  if (twice !== undefined) throw mismatch(`${label}: \`${twice}\` is there twice`);
+  return value;
 }

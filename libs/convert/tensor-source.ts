@@ -74,10 +74,9 @@ export class TensorSource {
     // Narrower numbers are read into the end of the result and widened from its start: no value is overwritten unread.
     const stored = new Uint8Array(values.buffer, values.length * (4 - ELEMENT_BYTES[type]));
     await this.#read(tensor, stored, from * rowLength);
-    const words = new Uint16Array(values.buffer, type === "F32" ? values.byteLength : stored.byteOffset);
-    if (type === "F16") floatsFromHalves(words, values);
-    if (type === "BF16") floatsFromBfloat16(words, values);
-    return values;
+    if (type === "F32") return values;
+    const words = new Uint16Array(values.buffer, stored.byteOffset);
+    return type === "F16" ? floatsFromHalves(words, values) : floatsFromBfloat16(words, values);
   }
 
   /** Check and take one array now; it is read, as `floats` does, when the returned function is called. */

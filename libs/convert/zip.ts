@@ -1,10 +1,13 @@
+import { basename } from "node:path";
 import { crc32 } from "node:zlib";
 import { mismatch } from "#libs/errors/errors.js";
+import { fileSize, readRange } from "./file-range.js";
 
 const END_BYTES = 22;
 const END_SIGNATURE = 0x06054b50;
 const END64_LOCATOR_BYTES = 20;
 const END64_LOCATOR_SIGNATURE = 0x07064b50;
+const END64_BYTES = 56;
 const END64_SIGNATURE = 0x06064b50;
 const ENTRY_SIGNATURE = 0x02014b50;
 const ENTRY_BYTES = 46;
@@ -12,103 +15,140 @@ const LOCAL_SIGNATURE = 0x04034b50;
 const LOCAL_BYTES = 30;
 const ZIP64_FIELD = 0x0001;
 const UINT32_MAX = 0xffffffff;
+const MAX_COMMENT_BYTES = 0xffff;
+/** Some hundred thousand entries; a checkpoint has some hundred. */
+const MAX_DIRECTORY_BYTES = 2 ** 24;
 
 interface Entry {
   readonly name: string;
   readonly method: number;
   readonly crc: number;
+  readonly bytes: number;
   readonly storedBytes: number;
   readonly localOffset: number;
 }
 
-/** A zip file in memory, 64-bit records included. Only what is stored uncompressed can be read: that is what holds weights. */
+/**
+ * A zip file, 64-bit records included. Only its directory is kept in memory, and only what is stored uncompressed can be
+ * read: that is what holds weights. Nothing is ever unpacked, neither to memory nor to disk.
+ * @see https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
+ */
 export class ZipArchive {
+  readonly #path: string;
   readonly #label: string;
-  readonly #bytes: Buffer;
   readonly #entries: ReadonlyMap<string, Entry>;
 
-  /** @param label what errors call the file. @throws mismatch if it is no zip file or cut short. */
-  constructor(label: string, bytes: Buffer) {
-    this.#label = label;
-    this.#bytes = bytes;
-    this.#entries = this.#guarded(() => new Map(this.#readDirectory().map((entry) => [entry.name, entry])));
+  private constructor(path: string, entries: ReadonlyMap<string, Entry>) {
+    this.#path = path;
+    this.#label = basename(path);
+    this.#entries = entries;
+  }
+
+  /** @throws mismatch if the file is no zip file, cut short, or has entries of one name or with a path that leads elsewhere. */
+  static async open(path: string): Promise<ZipArchive> {
+    const label = basename(path);
+    const entries = new Map<string, Entry>();
+    for (const entry of await guarded(label, () => readDirectory(path))) {
+      if (!isPlainPath(entry.name)) throw mismatch(`${label}: entry ${JSON.stringify(entry.name)} must lie inside the archive`);
+      if (entries.has(entry.name)) throw mismatch(`${label}: entry \`${entry.name}\` is there twice`);
+      entries.set(entry.name, entry);
+    }
+    return new ZipArchive(path, entries);
   }
 
   get names(): readonly string[] {
     return [...this.#entries.keys()];
   }
 
-  /** The bytes of one entry, a view of the file. @throws mismatch if it is missing, compressed or damaged. */
-  read(name: string): Buffer {
-    const entry = this.#entries.get(name);
-    if (entry === undefined) throw mismatch(`${this.#label}: entry \`${name}\` is missing`);
-    if (entry.method !== 0) throw mismatch(`${this.#label}: entry \`${name}\` must be stored uncompressed`);
-    const data = this.#guarded(() => {
-      const at = entry.localOffset;
-      if (this.#bytes.readUInt32LE(at) !== LOCAL_SIGNATURE) throw new RangeError("no local header");
-      const start = at + LOCAL_BYTES + this.#bytes.readUInt16LE(at + 26) + this.#bytes.readUInt16LE(at + 28);
-      if (start + entry.storedBytes > this.#bytes.length) throw new RangeError("beyond the end");
-      return this.#bytes.subarray(start, start + entry.storedBytes);
+  /** Bytes of one entry. @throws mismatch if it is missing or compressed. */
+  size(name: string): number {
+    return this.#stored(name).bytes;
+  }
+
+  /** The bytes of one entry. @throws mismatch if it is missing, compressed, damaged, or larger than `maxBytes`. */
+  async read(name: string, maxBytes = Infinity): Promise<Buffer> {
+    const { bytes, localOffset, crc } = this.#stored(name);
+    if (bytes > maxBytes) throw mismatch(`${this.#label}: entry \`${name}\` must have at most ${maxBytes} bytes, got ${bytes}`);
+    const start = await guarded(this.#label, async () => {
+      const local = await readRange(this.#path, localOffset, LOCAL_BYTES);
+      if (local.readUInt32LE(0) !== LOCAL_SIGNATURE) throw new RangeError("no local header");
+      const dataOffset = localOffset + LOCAL_BYTES + local.readUInt16LE(26) + local.readUInt16LE(28);
+      if (dataOffset + bytes > (await fileSize(this.#path))) throw new RangeError("beyond the end");
+      return dataOffset;
     });
-    if (crc32(data) !== entry.crc) throw mismatch(`${this.#label}: entry \`${name}\` is damaged, its checksum differs`);
+    const data = await readRange(this.#path, start, bytes);
+    if (crc32(data) !== crc) throw mismatch(`${this.#label}: entry \`${name}\` is damaged, its checksum differs`);
     return data;
   }
 
-  #readDirectory(): readonly Entry[] {
-    let { count, offset } = this.#findDirectory();
-    const entries: Entry[] = [];
-    for (; count > 0; count--) {
-      const bytes = this.#bytes;
-      if (bytes.readUInt32LE(offset) !== ENTRY_SIGNATURE) throw new RangeError("no directory entry");
-      const nameBytes = bytes.readUInt16LE(offset + 28);
-      const extraBytes = bytes.readUInt16LE(offset + 30);
-      const extraAt = offset + ENTRY_BYTES + nameBytes;
-      const name = bytes.toString("utf8", offset + ENTRY_BYTES, extraAt);
-      entries.push({ name, ...this.#readSizes(offset, bytes.subarray(extraAt, extraAt + extraBytes)) });
-      offset = extraAt + extraBytes + bytes.readUInt16LE(offset + 32);
+  #stored(name: string): Entry {
+    const entry = this.#entries.get(name);
+    if (entry === undefined) throw mismatch(`${this.#label}: entry \`${name}\` is missing`);
+    if (entry.method !== 0 || entry.bytes !== entry.storedBytes) {
+      throw mismatch(`${this.#label}: entry \`${name}\` must be stored uncompressed`);
     }
-    return entries;
+    return entry;
   }
+}
 
-  /** 32-bit fields that are all ones continue, in this order, in the 64-bit extra field. */
-  #readSizes(offset: number, extra: Buffer): Omit<Entry, "name"> {
-    const wide = extraField(extra, ZIP64_FIELD);
-    let used = 0;
-    const field = (at: number): number => {
-      const narrow = this.#bytes.readUInt32LE(offset + at);
-      if (narrow !== UINT32_MAX) return narrow;
-      used += 8;
-      return Number(wide.readBigUInt64LE(used - 8));
-    };
-    field(24); // Uncompressed size: comes first in the extra field, equals the stored size of an uncompressed entry.
-    const storedBytes = field(20);
-    const localOffset = field(42);
-    return { method: this.#bytes.readUInt16LE(offset + 10), crc: this.#bytes.readUInt32LE(offset + 16), storedBytes, localOffset };
-  }
+function isPlainPath(name: string): boolean {
+  return name !== "" && !/[\\\0:]/.test(name) && !name.startsWith("/") && !name.split("/").includes("..");
+}
 
-  #findDirectory(): { count: number; offset: number } {
-    const bytes = this.#bytes;
-    const lowest = Math.max(0, bytes.length - END_BYTES - 0xffff);
-    let end = bytes.length - END_BYTES;
-    while (end >= lowest && bytes.readUInt32LE(end) !== END_SIGNATURE) end--;
-    if (end < lowest) throw new RangeError("no end record");
-    const locator = end - END64_LOCATOR_BYTES;
-    if (locator < 0 || bytes.readUInt32LE(locator) !== END64_LOCATOR_SIGNATURE) {
-      return { count: bytes.readUInt16LE(end + 10), offset: bytes.readUInt32LE(end + 16) };
-    }
-    const end64 = Number(bytes.readBigUInt64LE(locator + 8));
-    if (bytes.readUInt32LE(end64) !== END64_SIGNATURE) throw new RangeError("no 64-bit end record");
-    return { count: Number(bytes.readBigUInt64LE(end64 + 32)), offset: Number(bytes.readBigUInt64LE(end64 + 48)) };
+async function readDirectory(path: string): Promise<readonly Entry[]> {
+  const size = await fileSize(path);
+  const { count, offset, bytes } = await findDirectory(path, size);
+  if (bytes > MAX_DIRECTORY_BYTES || count * ENTRY_BYTES > bytes || offset + bytes > size) throw new RangeError("no directory");
+  const directory = await readRange(path, offset, bytes);
+  const entries: Entry[] = [];
+  let at = 0;
+  for (let index = 0; index < count; index++) {
+    if (directory.readUInt32LE(at) !== ENTRY_SIGNATURE) throw new RangeError("no directory entry");
+    const extraAt = at + ENTRY_BYTES + directory.readUInt16LE(at + 28);
+    const end = extraAt + directory.readUInt16LE(at + 30) + directory.readUInt16LE(at + 32);
+    if (end > bytes) throw new RangeError("beyond the directory");
+    const entry = parseEntry(directory.subarray(at, extraAt), directory.subarray(extraAt, end));
+    if (entry.localOffset + LOCAL_BYTES + entry.storedBytes > offset) throw new RangeError("data inside the directory");
+    entries.push(entry);
+    at = end;
   }
+  if (at !== bytes) throw new RangeError("more directory than entries");
+  return entries;
+}
 
-  #guarded<T>(read: () => T): T {
-    try {
-      return read();
-    } catch (error) {
-      if (!(error instanceof RangeError)) throw error;
-      throw mismatch(`${this.#label}: cut short, damaged or no zip file`);
-    }
+/** 32-bit sizes that are all ones continue, in this order, in the 64-bit extra field. */
+function parseEntry(header: Buffer, extra: Buffer): Entry {
+  const wide = extraField(extra, ZIP64_FIELD);
+  let used = 0;
+  const field = (at: number): number => {
+    const narrow = header.readUInt32LE(at);
+    if (narrow !== UINT32_MAX) return narrow;
+    used += 8;
+    return Number(wide.readBigUInt64LE(used - 8));
+  };
+  const bytes = field(24);
+  const storedBytes = field(20);
+  const localOffset = field(42);
+  const name = header.toString("utf8", ENTRY_BYTES);
+  return { name, method: header.readUInt16LE(10), crc: header.readUInt32LE(16), bytes, storedBytes, localOffset };
+}
+
+async function findDirectory(path: string, size: number): Promise<{ count: number; offset: number; bytes: number }> {
+  const tailBytes = Math.min(size, END64_LOCATOR_BYTES + END_BYTES + MAX_COMMENT_BYTES);
+  const tail = await readRange(path, size - tailBytes, tailBytes);
+  let end = tail.length - END_BYTES;
+  while (end >= 0 && tail.readUInt32LE(end) !== END_SIGNATURE) end--;
+  if (end < 0) throw new RangeError("no end record");
+  const locator = end - END64_LOCATOR_BYTES;
+  if (locator < 0 || tail.readUInt32LE(locator) !== END64_LOCATOR_SIGNATURE) {
+    return { count: tail.readUInt16LE(end + 10), bytes: tail.readUInt32LE(end + 12), offset: tail.readUInt32LE(end + 16) };
   }
+  const at = Number(tail.readBigUInt64LE(locator + 8));
+  if (at + END64_BYTES > size) throw new RangeError("no 64-bit end record");
+  const end64 = await readRange(path, at, END64_BYTES);
+  if (end64.readUInt32LE(0) !== END64_SIGNATURE) throw new RangeError("no 64-bit end record");
+  const field = (offset: number): number => Number(end64.readBigUInt64LE(offset));
+  return { count: field(32), bytes: field(40), offset: field(48) };
 }
 
 function extraField(extra: Buffer, id: number): Buffer {
@@ -118,4 +158,14 @@ function extraField(extra: Buffer, id: number): Buffer {
     at += 4 + length;
   }
   return extra.subarray(0, 0);
+}
+
+/** A field that lies outside what was read is the file's fault. */
+async function guarded<T>(label: string, read: () => Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw mismatch(`${label}: cut short, damaged or no zip file`);
+  }
 }

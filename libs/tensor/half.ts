@@ -1,18 +1,17 @@
 const words = new Uint32Array(1);
 const floats = new Float32Array(words.buffer);
 
-/** Widen IEEE 754 binary16 words; exact. */
-export function floatsFromHalves(halves: Uint16Array): Float32Array {
-  const values = new Float32Array(halves.length);
+/** Widen IEEE 754 binary16 words; exact. @param values takes the result; may share its last bytes with `halves`. */
+export function floatsFromHalves(halves: Uint16Array, values = new Float32Array(halves.length)): Float32Array {
   for (let i = 0; i < halves.length; i++) values[i] = floatFromHalf(halves[i]);
   return values;
 }
 
-/** Widen bfloat16 words (the upper half of a binary32); exact. */
-export function floatsFromBfloat16(upperHalves: Uint16Array): Float32Array {
-  const bits = new Uint32Array(upperHalves.length);
+/** Widen bfloat16 words (the upper half of a binary32); exact. @param values as for halves. */
+export function floatsFromBfloat16(upperHalves: Uint16Array, values = new Float32Array(upperHalves.length)): Float32Array {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
   for (let i = 0; i < upperHalves.length; i++) bits[i] = upperHalves[i] << 16;
-  return new Float32Array(bits.buffer);
+  return values;
 }
 
 /** Round to IEEE 754 binary16 words, ties to even; beyond 65504 becomes infinity. */

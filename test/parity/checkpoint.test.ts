@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
 import { Qwen2Checkpoint } from "#libs/convert/qwen2-checkpoint.js";
-import { readSafetensors } from "#libs/convert/safetensors.js";
+import { readSafetensorsFolder } from "#libs/convert/safetensors.js";
 import { buildTransformer } from "#libs/convert/transformer-graph.js";
 import { TINY_FOLDER } from "#test/fixtures/tiny-bundle.js";
 import { writeSafetensors, type WrittenTensor } from "#test/fixtures/write-safetensors.js";
@@ -19,9 +19,11 @@ let original: Record<string, WrittenTensor>;
 before(async () => {
   parent = await mkdtemp(join(tmpdir(), "tessera-checkpoint-"));
   folder = join(parent, "lm");
-  const stored = await readSafetensors(join(TINY_FOLDER, "lm", "model.safetensors"));
-  original = Object.fromEntries(await Promise.all([...stored].map(async ([name, tensor]) =>
-    [name, { type: tensor.type, shape: tensor.shape, data: new Float32Array(await tensor.read()) }] as const)));
+  const stored = await readSafetensorsFolder(join(TINY_FOLDER, "lm"));
+  original = Object.fromEntries(await Promise.all(stored.names.map(async (name) => {
+    const shape = stored.shape(name);
+    return [name, { type: "F32", shape, data: await stored.floats(name, shape) }] as const;
+  })));
 });
 beforeEach(() => cp(join(TINY_FOLDER, "lm"), folder, { recursive: true }));
 after(() => rm(parent, { recursive: true }));

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { before, test } from "node:test";
 import { collectCosmosDecoder, readCosmosDecoder } from "#libs/convert/cosmos-checkpoint.js";
 import { pixelsPerToken } from "#libs/convert/cosmos-structure.js";
-import { TensorSource, type StoredTensor } from "#libs/convert/tensor-source.js";
+import { TensorSource, type ElementType, type StoredTensor } from "#libs/convert/tensor-source.js";
 import { readTorchArchive } from "#libs/convert/torch-archive.js";
 import { TINY_FOLDER } from "#test/fixtures/tiny-bundle.js";
 
@@ -19,12 +19,18 @@ before(async () => {
   })));
 });
 
+function stored(type: ElementType, shape: readonly number[], data: Float32Array | BigInt64Array): StoredTensor {
+  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  const width = data.BYTES_PER_ELEMENT;
+  return { type, shape, read: async (target, first) => target.set(bytes.subarray(first * width, first * width + target.length)) };
+}
+
 function floats(shape: readonly number[], data: Float32Array): StoredTensor {
-  return { type: "F32", shape, read: () => Promise.resolve(data.slice().buffer) };
+  return stored("F32", shape, data);
 }
 
 function integers(values: readonly number[]): StoredTensor {
-  return { type: "I64", shape: [values.length], read: () => Promise.resolve(BigInt64Array.from(values, BigInt).buffer) };
+  return stored("I64", [values.length], BigInt64Array.from(values, BigInt));
 }
 
 const zeros = (...shape: readonly number[]): StoredTensor => floats(shape, new Float32Array(shape.reduce((a, b) => a * b)));
