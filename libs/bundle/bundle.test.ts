@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
+import { readdirSync } from "node:fs";
 import { appendFile, mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
@@ -20,6 +22,15 @@ const MANIFEST: Omit<Manifest, "files"> = {
 };
 const FILES = { "tokenizer.json": Buffer.from("{}"), "t.onnx": Buffer.from("transformer"), "d.onnx": Buffer.from("decoder") };
 
+/** Fill a bundle with `files`. */
+function filledWith(files: Readonly<Record<string, Buffer>>, manifest = MANIFEST): (draft: string) => Promise<typeof MANIFEST> {
+  return async (draft) => {
+    for (const [name, bytes] of Object.entries(files)) await writeFile(join(draft, name), bytes);
+    return manifest;
+  };
+}
+const fill = filledWith(FILES);
+
 let parent: string;
 let folder: string;
 beforeEach(async () => {
@@ -29,7 +40,7 @@ beforeEach(async () => {
 afterEach(() => rm(parent, { recursive: true }));
 
 test("a written bundle opens with the digest of its model.json", async () => {
-  const { digest } = await writeBundle(folder, MANIFEST, FILES);
+  const { digest } = await writeBundle(folder, fill);
   const bundle = await openBundle(folder);
   assert.equal(bundle.digest, digest);
   assert.equal(digest, createHash("sha256").update(await readFile(join(folder, "model.json"))).digest("hex"));
@@ -39,7 +50,7 @@ test("a written bundle opens with the digest of its model.json", async () => {
 });
 
 test("a file that is missing, of another size, or changed is refused by name", async () => {
-  await writeBundle(folder, MANIFEST, FILES);
+  await writeBundle(folder, fill);
   await writeFile(join(folder, "t.onnx"), "transformes");
   await assert.rejects(openBundle(folder), { kind: "mismatch", message: /^t\.onnx must have SHA-256 [0-9a-f]{64}, got [0-9a-f]{64}$/ });
   await openBundle(folder, { verify: false });
@@ -51,22 +62,37 @@ test("a file that is missing, of another size, or changed is refused by name", a
 
 test("a folder without model.json, or with a broken one, is refused", async () => {
   await assert.rejects(openBundle(folder), { kind: "not-found", message: `no model bundle: ${join(folder, "model.json")} does not exist` });
-  await writeBundle(folder, MANIFEST, FILES);
+  await writeBundle(folder, fill);
   await writeFile(join(folder, "model.json"), "{");
   await assert.rejects(openBundle(folder), { kind: "mismatch", message: "model.json is not valid JSON" });
 });
 
 test("nothing is written over a folder, and nothing stays behind when writing fails", async () => {
-  await writeBundle(folder, MANIFEST, FILES);
-  await assert.rejects(writeBundle(folder, MANIFEST, FILES), { kind: "invalid-request", message: /`out` must be a folder that does not exist yet/ });
-  await assert.rejects(writeBundle(join(parent, "none", "bundle"), MANIFEST, FILES), { kind: "invalid-request", message: /ENOENT/ });
-  await assert.rejects(writeBundle(join(parent, "other"), MANIFEST, { ...FILES, "no/plain/name": Buffer.of() }), { kind: "mismatch" });
-  await assert.rejects(writeBundle(join(parent, "other"), { ...MANIFEST, name: "" }, FILES), { kind: "mismatch" });
+  await writeBundle(folder, fill);
+  await assert.rejects(writeBundle(folder, fill), { kind: "invalid-request", message: /`out` must be a folder that does not exist yet/ });
+  await assert.rejects(writeBundle(join(parent, "none", "bundle"), fill), { kind: "invalid-request", message: /ENOENT/ });
+  const failures: readonly (readonly [fill: typeof fill, error: object])[] = [
+    [filledWith({ ...FILES, "no plain name": Buffer.of() }), { kind: "mismatch" }],
+    [filledWith(FILES, { ...MANIFEST, name: "" }), { kind: "mismatch" }],
+    [async (draft) => fill(draft).then(() => { throw new Error("half way"); }), { message: "half way" }],
+  ];
+  for (const [failing, error] of failures) await assert.rejects(writeBundle(join(parent, "other"), failing), error);
+  await assert.rejects(writeBundle(join(parent, "other"), fill, { signal: AbortSignal.abort() }), { name: "AbortError" });
   assert.deepEqual(await readdir(parent), ["bundle"]);
 });
 
+test("a process that ends half way takes what it wrote along", () => {
+  const script = `
+    import { writeFileSync } from "node:fs";
+    import { writeBundle } from ${JSON.stringify(import.meta.resolve("./bundle.js"))};
+    await writeBundle(process.argv[1], async (draft) => { writeFileSync(draft + "/t.onnx", "half"); process.exit(3); });`;
+  const { status, stderr } = spawnSync(process.execPath, ["--input-type=module", "--eval", script, folder], { encoding: "utf8" });
+  assert.equal(status, 3, stderr);
+  assert.deepEqual(readdirSync(parent), []);
+});
+
 test("an aborted signal stops the reading", async () => {
-  await writeBundle(folder, MANIFEST, FILES);
+  await writeBundle(folder, fill);
   await assert.rejects(openBundle(folder, { signal: AbortSignal.abort() }), { name: "AbortError" });
 });
 

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
-import { createReadStream, existsSync } from "node:fs";
-import { chmod, mkdtemp, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { createReadStream, existsSync, rmSync } from "node:fs";
+import { chmod, mkdtemp, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
@@ -9,6 +9,7 @@ import { parseManifest } from "./parse-manifest.js";
 import type { FileEntry, Manifest } from "./manifest.js";
 
 const MANIFEST_FILE = "model.json";
+const READ_BYTES = 2 ** 20;
 
 /** A model folder whose manifest has been checked. */
 export interface Bundle {
@@ -47,33 +48,44 @@ export async function openBundle(
 }
 
 /**
- * Write a new model folder, whole or not at all: it is filled under another name beside its place and then moved there.
- * @param manifest all of `model.json` but `files`, which is measured here. Equal contents give equal bytes.
- * @param files contents by plain file name.
- * @throws invalid-request if `folder` exists; mismatch if the manifest is not valid.
+ * Write a new model folder, whole or not at all: it is filled under a hidden name beside its place and moved there once
+ * every file is hashed. An error, an aborted signal or the end of the process removes what was begun; a process that is
+ * killed leaves the hidden folder and nothing under the bundle's name.
+ * @param fill writes the files into the folder it is given and tells all of `model.json` but `files`, which is measured
+ *   here. Equal contents give equal bytes.
+ * @throws invalid-request if `folder` exists or cannot be made; mismatch if the manifest is not valid.
  */
 export async function writeBundle(
-  folder: string, manifest: Omit<Manifest, "files">, files: Readonly<Record<string, Uint8Array>>,
-  options: { readonly signal?: AbortSignal } = {},
+  folder: string, fill: (draft: string) => Promise<Omit<Manifest, "files">>, options: { readonly signal?: AbortSignal } = {},
 ): Promise<Bundle> {
   const target = resolve(folder);
   if (existsSync(target)) throw invalidRequest("out", "a folder that does not exist yet", target);
-  const entries = Object.entries(files).map(([name, bytes]): [string, FileEntry] => [
-    name, { sha256: createHash("sha256").update(bytes).digest("hex"), bytes: bytes.length },
-  ]);
-  const complete = parseManifest({ ...manifest, files: Object.fromEntries(entries) });
   const draft = await mkdtemp(join(dirname(target), `.${basename(target)}-`)).catch((cause: NodeJS.ErrnoException) => {
     throw invalidRequest("out", `in a folder that can be written (${cause.code})`, target);
   });
+  const discard = (): void => rmSync(draft, { recursive: true, force: true });
+  process.once("exit", discard);
   try {
-    for (const [name, bytes] of Object.entries(files)) await writeFile(join(draft, name), bytes, options);
+    const manifest = await fill(draft);
+    const complete = parseManifest({ ...manifest, files: await measureFiles(draft, options.signal) });
     await writeFile(join(draft, MANIFEST_FILE), `${JSON.stringify(complete, null, 2)}\n`);
     await chmod(draft, 0o755); // mkdtemp makes a folder for its owner alone.
+    options.signal?.throwIfAborted();
     await rename(draft, target);
   } finally {
-    await rm(draft, { recursive: true, force: true });
+    process.off("exit", discard);
+    discard();
   }
   return openBundle(target, { verify: false });
+}
+
+async function measureFiles(folder: string, signal: AbortSignal | undefined): Promise<Readonly<Record<string, FileEntry>>> {
+  const entries: Record<string, FileEntry> = {};
+  for (const name of (await readdir(folder)).sort()) {
+    const path = join(folder, name);
+    entries[name] = { sha256: await hashFile(path, signal), bytes: (await stat(path)).size };
+  }
+  return entries;
 }
 
 async function checkFile(path: string, entry: FileEntry, verify: boolean, signal: AbortSignal | undefined): Promise<void> {
@@ -82,10 +94,15 @@ async function checkFile(path: string, entry: FileEntry, verify: boolean, signal
   if (size === undefined) throw mismatch(`the bundle lacks ${name}`);
   if (size !== entry.bytes) throw mismatch(`${name} must have ${entry.bytes} bytes, got ${size}`);
   if (!verify) return;
-  const hash = createHash("sha256");
-  await pipeline(createReadStream(path), hash, { signal });
-  const sha256 = hash.digest("hex");
+  const sha256 = await hashFile(path, signal);
   if (sha256 !== entry.sha256) throw mismatch(`${name} must have SHA-256 ${entry.sha256}, got ${sha256}`);
+}
+
+/** Read through in pieces, so that a file may be larger than memory. */
+async function hashFile(path: string, signal: AbortSignal | undefined): Promise<string> {
+  const hash = createHash("sha256");
+  await pipeline(createReadStream(path, { highWaterMark: READ_BYTES }), hash, { signal });
+  return hash.digest("hex");
 }
 
 function parseJson(text: string): unknown {

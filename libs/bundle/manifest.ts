@@ -1,4 +1,10 @@
-/** What a bundle's `model.json` says. Written by the converter, read by every service. */
+/**
+ * What a bundle's `model.json` says. Written by the converter, read by every service.
+ *
+ * A graph whose large constants (64 KiB and more) pass 64 MiB together keeps them beside it in `<graph>.data`, where ONNX
+ * Runtime finds them by itself, each at a multiple of 4096 bytes, so that it can be mapped; other graphs are one file.
+ * `files` lists the data as it does the graphs.
+ */
 export interface Manifest {
   /** Version of this format; 1. */
   readonly formatVersion: 1;
@@ -13,6 +19,8 @@ export interface Manifest {
   readonly transformer: TransformerSection;
   readonly decoder: DecoderSection;
   readonly defaults: SamplingDefaults;
+  /** There if the checkpoint had a `generation_config.json`. */
+  readonly generationConfig?: GenerationConfig;
   /** Every other file of the bundle by name. */
   readonly files: Readonly<Record<string, FileEntry>>;
   /** Measured figures, by name. */
@@ -91,6 +99,18 @@ export interface SamplingDefaults {
   /** 0 keeps all tokens. */
   readonly topK: number;
   readonly topP: number;
+}
+
+/**
+ * What the checkpoint's own `generation_config.json` says, for the record: `defaults` is what requests get. Base models
+ * bring settings for text along, such as a repetition penalty, which the makers of the images may not have used.
+ */
+export interface GenerationConfig {
+  /** Divides a positive logit, and multiplies a negative one, of every token that is there already; 1 is off. */
+  readonly repetitionPenalty?: number;
+  readonly temperature?: number;
+  readonly topK?: number;
+  readonly topP?: number;
 }
 
 /** One file of the bundle. */

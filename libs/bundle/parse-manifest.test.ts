@@ -17,6 +17,7 @@ const VALID: Manifest = {
   },
   decoder: { file: "decoder.onnx", weights: "fp16" },
   defaults: { guidanceScale: 3, temperature: 1, topK: 0, topP: 0.9 },
+  generationConfig: { repetitionPenalty: 1.1, topK: 20 },
   files: { "tokenizer.json": FILE, "transformer.onnx": FILE, "decoder.onnx": FILE },
   metrics: { psnr: 27.5 },
 };
@@ -63,6 +64,8 @@ const WRONG: readonly (readonly [path: string, value: unknown, message: string])
   ["defaults/temperature", -1, "`defaults.temperature` must be a number 0 .. 100, got -1"],
   ["defaults/topK", 13, "`defaults.topK` must be at most image.codebookSize, got 13"],
   ["defaults/topP", 0, "`defaults.topP` must be > 0, got 0"],
+  ["generationConfig/repetitionPenalty", 0, "`generationConfig.repetitionPenalty` must be a number 0.01 .. 100, got 0"],
+  ["generationConfig/colour", 1, "`generationConfig.colour` is not a known field"],
   ["files/..", FILE, '`files...` must be under a plain file name, got ".."'],
   ["files/model.json", FILE, '`files.model.json` must be under a plain file name, got "model.json"'],
   ["files/tokenizer.json", undefined, "`files.tokenizer.json` must be listed, got null"],
@@ -80,6 +83,10 @@ for (const [path, value, message] of WRONG) {
     assert.throws(() => parseManifest(withField(path, value)), { kind: "mismatch", message: `model.json: ${message}` });
   });
 }
+
+test("a manifest may lack what the checkpoint lacked", () => {
+  assert.ok(!("generationConfig" in parseManifest(withField("generationConfig", undefined))));
+});
 
 test("what is no object at all is refused", () => {
   for (const value of [null, [], 3, "text"]) assert.throws(() => parseManifest(value), { message: "model.json: `.` must be an object" });

@@ -1,7 +1,8 @@
 import { codebookSize } from "#libs/fsq/fsq.js";
 import { Fields } from "#libs/json/fields.js";
 import type {
-  DecoderSection, FileEntry, ImageSection, Manifest, SamplingDefaults, TextSection, TransformerSection, WeightType,
+  DecoderSection, FileEntry, GenerationConfig, ImageSection, Manifest, SamplingDefaults, TextSection, TransformerSection,
+  WeightType,
 } from "./manifest.js";
 
 const LABEL = "model.json";
@@ -25,6 +26,7 @@ export function parseManifest(value: unknown): Manifest {
     transformer: finished(fields.object("transformer"), parseTransformer),
     decoder: finished(fields.object("decoder"), parseDecoder),
     defaults: finished(fields.object("defaults"), parseDefaults),
+    ...(fields.has("generationConfig") && { generationConfig: finished(fields.object("generationConfig"), parseGenerationConfig) }),
     files: parseFiles(fields.object("files")),
     metrics: fields.record("metrics", "number"),
   };
@@ -42,6 +44,15 @@ export function parseDefaults(fields: Fields): SamplingDefaults {
     temperature: fields.number("temperature", 0, 100),
     topK: fields.integer("topK", 0),
     topP,
+  };
+}
+
+function parseGenerationConfig(fields: Fields): GenerationConfig {
+  return {
+    ...(fields.has("repetitionPenalty") && { repetitionPenalty: fields.number("repetitionPenalty", 0.01, 100) }),
+    ...(fields.has("temperature") && { temperature: fields.number("temperature", 0, 100) }),
+    ...(fields.has("topK") && { topK: fields.integer("topK", 0) }),
+    ...(fields.has("topP") && { topP: fields.number("topP", 0, 1) }),
   };
 }
 

@@ -51,7 +51,7 @@ await runCommand(async ({ signal }) => {
   const options = parseGenerateOptions(process.argv.slice(2));
   if (options === undefined) return void process.stdout.write(GENERATE_HELP);
 
-  const progress = openProgress(process.stderr);
+  const progress = openProgress(process.stderr, "tokens");
   const commandAt = performance.now();
   if (options.target === undefined) progress.say("starting the services");
   // Loaded while the services start, and not at all for a mistake in the command line.

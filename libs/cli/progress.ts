@@ -4,10 +4,10 @@ import { SingleBar } from "cli-progress";
 export interface Progress {
   /** Say something; on a terminal the bar stays below. */
   say(line: string): void;
-  /** Begin counting image tokens. */
-  begin(tokensTotal: number): void;
-  /** @param tokensDone of all images together. */
-  advance(tokensDone: number): void;
+  /** Begin counting. */
+  begin(total: number): void;
+  /** @param done of all that is counted. */
+  advance(done: number): void;
   /** Leave the terminal in order. Calling it again does nothing. */
   end(): void;
 }
@@ -15,14 +15,17 @@ export interface Progress {
 /** Plain lines come at each quarter of the way. */
 const LINES = 4;
 
-/** @param stream where to show it; whoever made it closes it. */
-export function openProgress(stream: NodeJS.WriteStream): Progress {
-  return stream.isTTY ? barOn(stream) : linesOn(stream);
+/**
+ * @param stream where to show it; whoever made it closes it.
+ * @param unit what is counted.
+ */
+export function openProgress(stream: NodeJS.WriteStream, unit: "tokens" | "MB"): Progress {
+  return stream.isTTY ? barOn(stream, unit) : linesOn(stream, unit);
 }
 
-function barOn(stream: NodeJS.WriteStream): Progress {
+function barOn(stream: NodeJS.WriteStream, unit: string): Progress {
   const bar = new SingleBar({
-    stream, format: "{bar} {value}/{total} tokens, {duration_formatted}", hideCursor: true, clearOnComplete: true,
+    stream, format: `{bar} {value}/{total} ${unit}, {duration_formatted}`, hideCursor: true, clearOnComplete: true,
     barCompleteChar: "█", barIncompleteChar: "░", barsize: 32, gracefulExit: false,
   });
   return {
@@ -30,27 +33,27 @@ function barOn(stream: NodeJS.WriteStream): Progress {
       // Only a bar that is not drawn leaves the line to others.
       if (!bar.isActive) stream.write(`${line}\n`);
     },
-    begin: (tokensTotal) => bar.start(tokensTotal, 0),
-    advance: (tokensDone) => bar.update(tokensDone),
+    begin: (total) => bar.start(total, 0),
+    advance: (done) => bar.update(done),
     end: () => {
       if (bar.isActive) bar.stop();
     },
   };
 }
 
-function linesOn(stream: NodeJS.WriteStream): Progress {
-  let total = 0;
+function linesOn(stream: NodeJS.WriteStream, unit: string): Progress {
+  let whole = 0;
   let saidLines = 0;
   const say = (line: string) => void stream.write(`${line}\n`);
   return {
     say,
-    begin(tokensTotal) {
-      total = tokensTotal;
-      say(`0/${total} tokens`);
+    begin(total) {
+      whole = total;
+      say(`0/${whole} ${unit}`);
     },
-    advance(tokensDone) {
-      const lines = Math.floor((LINES * tokensDone) / total);
-      if (lines > saidLines) say(`${tokensDone}/${total} tokens`);
+    advance(done) {
+      const lines = Math.floor((LINES * done) / whole);
+      if (lines > saidLines) say(`${done}/${whole} ${unit}`);
       saidLines = lines;
     },
     end() {},

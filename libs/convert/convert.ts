@@ -1,16 +1,21 @@
-import { readFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { writeBundle, type Bundle } from "#libs/bundle/bundle.js";
-import type { Manifest, WeightType } from "#libs/bundle/manifest.js";
+import type { GenerationConfig, Manifest, WeightType } from "#libs/bundle/manifest.js";
 import { mismatch } from "#libs/errors/errors.js";
 import { codebookSize } from "#libs/fsq/fsq.js";
-import { readCosmosDecoder, type CosmosDecoder } from "./cosmos-checkpoint.js";
+import { WeightFile } from "#libs/onnx/weight-file.js";
+import { collectCosmosDecoder, type CosmosDecoder } from "./cosmos-checkpoint.js";
 import { pixelsPerToken } from "./cosmos-structure.js";
 import { buildDecoder, type DecoderWeightType } from "./decoder-graph.js";
+import { readText } from "./file-range.js";
+import { readGenerationConfig } from "./generation-config.js";
 import { Qwen2Checkpoint } from "./qwen2-checkpoint.js";
 import type { Qwen2Config } from "./qwen2-config.js";
 import { readRecipe, type Recipe, type RecipeOverrides } from "./recipe.js";
 import { parseTextVocabulary, type TextVocabulary } from "./text-vocabulary.js";
+import { readTorchArchive } from "./torch-archive.js";
 import { buildTransformer } from "./transformer-graph.js";
 
 /** What to convert and into what. */
@@ -25,43 +30,67 @@ export interface ConvertOptions extends RecipeOverrides {
   readonly weights: WeightType;
   /** The decoder's weights; left out: fp32 if the transformer's are, else fp16. */
   readonly decoderWeights?: DecoderWeightType;
+  /** Hears how many bytes of the checkpoints' weights are through, after each array. */
+  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
   readonly signal?: AbortSignal;
 }
 
 const TOKENIZER_FILE = "tokenizer.json";
 const TRANSFORMER_FILE = "transformer.onnx";
 const DECODER_FILE = "decoder.onnx";
+/** Several times what 150,000 tokens take. */
+const MAX_TOKENIZER_BYTES = 2 ** 26;
 
 /**
  * Turn published checkpoints into a model bundle. Equal inputs give equal bytes; a failure leaves nothing behind.
+ * Weights pass through one array at a time: the transformer takes a few times its largest array of memory, whatever its size.
  * @throws mismatch naming the file and what in it is missing, unknown, damaged or does not fit the rest;
  *   unsupported for networks that this build does not write; invalid-request if `outFolder` exists.
  */
 export async function convert(options: ConvertOptions): Promise<Bundle> {
-  const { name, grid, signal } = options;
+  const { name, grid, onProgress, signal } = options;
   const overrides = { ...(name === undefined ? {} : { name }), ...(grid === undefined ? {} : { grid }) };
   const recipe = await readRecipe(options.lmFolder, overrides);
+  const generationConfig = await readGenerationConfig(options.lmFolder);
   const tokenizer = await readTokenizer(options.lmFolder);
-  const vocabulary = parseTextVocabulary(tokenizer.toString("utf8"));
-  const decoder = await readCosmosDecoder(options.decoderFile);
-  const checkpoint = await Qwen2Checkpoint.open(options.lmFolder);
+  let doneBytes = 0;
+  const onRead = (bytes: number): void => onProgress?.((doneBytes += bytes), totalBytes);
+  const checkpoint = await Qwen2Checkpoint.open(options.lmFolder, onRead);
+  const decoderTensors = await readTorchArchive(options.decoderFile, onRead);
+  const totalBytes = checkpoint.bytes + decoderTensors.bytes;
+  const decoder = await collectCosmosDecoder(decoderTensors);
+  const vocabulary = parseTextVocabulary(tokenizer);
   const codebook = codebookSize(decoder.levels);
   checkVocabulary(checkpoint.config, vocabulary, codebook);
-  const decoderWeights = options.decoderWeights ?? (options.weights === "fp32" ? "fp32" : "fp16");
-  const manifest = describe(recipe, vocabulary, checkpoint.config, decoder, options.weights, decoderWeights);
-  const transformer = await buildTransformer(checkpoint, {
-    tokenOffset: vocabulary.size, codebookSize: codebook, weights: options.weights, ...(signal && { signal }),
-  });
-  const files = {
-    [TOKENIZER_FILE]: tokenizer, [TRANSFORMER_FILE]: transformer, [DECODER_FILE]: buildDecoder(decoder, decoderWeights),
-  };
-  return writeBundle(options.outFolder, manifest, files, { ...(signal && { signal }) });
+  const weights = { transformer: options.weights, decoder: decoderWeights(options) };
+  return writeBundle(options.outFolder, async (draft) => {
+    await writeFile(join(draft, TOKENIZER_FILE), tokenizer);
+    await writeGraph(join(draft, DECODER_FILE), async (weightFile) => buildDecoder(decoder, weights.decoder, weightFile));
+    await writeGraph(join(draft, TRANSFORMER_FILE), (weightFile) => buildTransformer(checkpoint, {
+      tokenOffset: vocabulary.size, codebookSize: codebook, weights: weights.transformer, weightFile, ...(signal && { signal }),
+    }));
+    return describe({ recipe, generationConfig, vocabulary, config: checkpoint.config, decoder, weights });
+  }, { ...(signal && { signal }) });
 }
 
-function readTokenizer(folder: string): Promise<Buffer> {
-  return readFile(join(folder, TOKENIZER_FILE)).catch(() => {
-    throw mismatch(`${folder} has no ${TOKENIZER_FILE}: save the tokenizer in its fast form`);
-  });
+function decoderWeights({ weights, decoderWeights }: ConvertOptions): DecoderWeightType {
+  return decoderWeights ?? (weights === "fp32" ? "fp32" : "fp16");
+}
+
+/** Write the graph that `build` makes to `path`, and the constants that it puts into the weight file beside it. */
+async function writeGraph(path: string, build: (weightFile: WeightFile) => Promise<Uint8Array>): Promise<void> {
+  const weightFile = new WeightFile(`${path}.data`);
+  try {
+    await writeFile(path, await build(weightFile));
+  } finally {
+    weightFile.close();
+  }
+}
+
+async function readTokenizer(folder: string): Promise<string> {
+  const path = join(folder, TOKENIZER_FILE);
+  if (!existsSync(path)) throw mismatch(`${folder} has no ${TOKENIZER_FILE}: save the tokenizer in its fast form`);
+  return readText(path, MAX_TOKENIZER_BYTES);
 }
 
 /** Image tokens come right after the text's: `vocab_size` counts both. */
@@ -73,11 +102,19 @@ function checkVocabulary(config: Qwen2Config, vocabulary: TextVocabulary, codebo
   );
 }
 
-function describe(
-  recipe: Recipe, vocabulary: TextVocabulary, config: Qwen2Config, decoder: CosmosDecoder, weights: WeightType,
-  decoderWeights: DecoderWeightType,
-): Omit<Manifest, "files"> {
+/** All that a manifest is put together from. */
+interface Parts {
+  readonly recipe: Recipe;
+  readonly generationConfig: GenerationConfig | undefined;
+  readonly vocabulary: TextVocabulary;
+  readonly config: Qwen2Config;
+  readonly decoder: CosmosDecoder;
+  readonly weights: { readonly transformer: WeightType; readonly decoder: DecoderWeightType };
+}
+
+function describe({ recipe, generationConfig, vocabulary, config, decoder, weights }: Parts): Omit<Manifest, "files"> {
   const [gridHeight, gridWidth] = recipe.grid;
+  const { levels } = decoder;
   const scale = pixelsPerToken(decoder);
   return {
     formatVersion: 1, name: recipe.name, family: "simplear", licence: recipe.licence, provenance: recipe.provenance,
@@ -87,15 +124,16 @@ function describe(
       maxPromptTokens: recipe.maxPromptTokens, specialTokens: vocabulary.specialTokens,
     },
     image: {
-      height: gridHeight * scale, width: gridWidth * scale, gridHeight, gridWidth, levels: decoder.levels,
-      codebookSize: codebookSize(decoder.levels), tokenOffset: vocabulary.size,
+      height: gridHeight * scale, width: gridWidth * scale, gridHeight, gridWidth, levels, codebookSize: codebookSize(levels),
+      tokenOffset: vocabulary.size,
     },
     transformer: {
-      file: TRANSFORMER_FILE, weights, layers: config.layers, hiddenSize: config.hiddenSize, heads: config.heads,
+      file: TRANSFORMER_FILE, weights: weights.transformer, layers: config.layers, hiddenSize: config.hiddenSize, heads: config.heads,
       keyValueHeads: config.keyValueHeads, headSize: config.headSize, maxPositions: config.maxPositions,
     },
-    decoder: { file: DECODER_FILE, weights: decoderWeights },
+    decoder: { file: DECODER_FILE, weights: weights.decoder },
     defaults: recipe.defaults,
+    ...(generationConfig && { generationConfig }),
     metrics: recipe.metrics,
   };
 }

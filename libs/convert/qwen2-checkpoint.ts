@@ -4,7 +4,7 @@ import type { LinearWeights } from "#libs/onnx/linear.js";
 import type { SwigluWeights } from "#libs/onnx/swiglu.js";
 import { parseQwen2Config, type Qwen2Config } from "./qwen2-config.js";
 import { readSafetensorsFolder } from "./safetensors.js";
-import type { TensorSource } from "./tensor-source.js";
+import type { ReadObserver, TensorSource } from "./tensor-source.js";
 
 /** The weights of one transformer layer. */
 export interface Qwen2Layer {
@@ -30,9 +30,14 @@ export class Qwen2Checkpoint {
   }
 
   /** @param folder holds `config.json` and safetensors. @throws mismatch if they are missing or malformed. */
-  static async open(folder: string): Promise<Qwen2Checkpoint> {
+  static async open(folder: string, onRead?: ReadObserver): Promise<Qwen2Checkpoint> {
     const config = parseQwen2Config(await Fields.fromFile(join(folder, "config.json")));
-    return new Qwen2Checkpoint(config, await readSafetensorsFolder(folder));
+    return new Qwen2Checkpoint(config, await readSafetensorsFolder(folder, onRead));
+  }
+
+  /** Bytes of all arrays as they are stored. */
+  get bytes(): number {
+    return this.#tensors.bytes;
   }
 
   /** `[vocabulary, hidden]`. */

@@ -3,7 +3,7 @@ import { basename, dirname, join } from "node:path";
 import { mismatch } from "#libs/errors/errors.js";
 import { duplicateKey } from "#libs/json/duplicate-key.js";
 import { fileSize, readInto, readRange, readText } from "./file-range.js";
-import { elementCount, ELEMENT_BYTES, TensorSource, type ElementType, type StoredTensor } from "./tensor-source.js";
+import { elementCount, ELEMENT_BYTES, TensorSource, type ElementType, type ReadObserver, type StoredTensor } from "./tensor-source.js";
 
 /** A hundred thousand arrays fit in; a checkpoint has some hundred. */
 const MAX_HEADER_BYTES = 2 ** 24;
@@ -20,12 +20,12 @@ interface Entry {
  * @throws mismatch if a file is cut short, malformed, or does not hold what the index says.
  * @see https://github.com/huggingface/safetensors#format
  */
-export async function readSafetensorsFolder(folder: string): Promise<TensorSource> {
+export async function readSafetensorsFolder(folder: string, onRead?: ReadObserver): Promise<TensorSource> {
   const single = join(folder, "model.safetensors");
-  if (existsSync(single)) return new TensorSource(basename(single), await readSafetensors(single));
+  if (existsSync(single)) return new TensorSource(basename(single), await readSafetensors(single), onRead);
   const indexPath = join(folder, "model.safetensors.index.json");
   if (!existsSync(indexPath)) throw mismatch(`${folder}: neither model.safetensors nor model.safetensors.index.json is there`);
-  return new TensorSource(basename(indexPath), await readShards(indexPath));
+  return new TensorSource(basename(indexPath), await readShards(indexPath), onRead);
 }
 
 /** The arrays of one file by name. @throws mismatch if it is cut short or malformed. */

@@ -16,6 +16,9 @@ export interface StoredTensor {
   read(target: Uint8Array, first: number): Promise<void>;
 }
 
+/** Hears how many bytes of arrays were read, each time that some are. */
+export type ReadObserver = (bytes: number) => void;
+
 /** Number of elements of an array; infinite where that cannot be counted. */
 export function elementCount(shape: readonly number[]): number {
   return shape.includes(0) ? 0 : shape.reduce((product, size) => product * size, 1);
@@ -25,13 +28,14 @@ export function elementCount(shape: readonly number[]): number {
 export class TensorSource {
   readonly #label: string;
   readonly #tensors: ReadonlyMap<string, StoredTensor>;
+  readonly #onRead: ReadObserver | undefined;
   readonly #taken = new Set<string>();
-  #bytesRead = 0;
 
   /** @param label what errors call the checkpoint, e.g. its file name. */
-  constructor(label: string, tensors: ReadonlyMap<string, StoredTensor>) {
+  constructor(label: string, tensors: ReadonlyMap<string, StoredTensor>, onRead?: ReadObserver) {
     this.#label = label;
     this.#tensors = tensors;
+    this.#onRead = onRead;
   }
 
   /** Names in the checkpoint's own order. */
@@ -42,11 +46,6 @@ export class TensorSource {
   /** Bytes of all arrays as they are stored. */
   get bytes(): number {
     return [...this.#tensors.values()].reduce((sum, { type, shape }) => sum + elementCount(shape) * ELEMENT_BYTES[type], 0);
-  }
-
-  /** Bytes read so far; what is read twice counts twice. */
-  get bytesRead(): number {
-    return this.#bytesRead;
   }
 
   has(name: string): boolean {
@@ -120,7 +119,7 @@ export class TensorSource {
 
   async #read(tensor: StoredTensor, target: Uint8Array, first: number): Promise<void> {
     await tensor.read(target, first);
-    this.#bytesRead += target.length;
+    this.#onRead?.(target.length);
   }
 
   /** `count`, if so many elements can lie in one array. */

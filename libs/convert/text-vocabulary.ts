@@ -8,8 +8,11 @@ export interface TextVocabulary {
   readonly specialTokens: Readonly<Record<string, number>>;
 }
 
-/** What frames every prompt of a SimpleAR model. */
-const REQUIRED = ["<|t2i|>", "<|soi|>"];
+/**
+ * What SimpleAR adds to the tokenizer of its language model; the first and the third frame every prompt.
+ * @see wdrink/SimpleAR, train.py
+ */
+const REQUIRED = ["<|t2i|>", "<|i2t|>", "<|soi|>", "<|vtokens|>", "<|t2v|>", "<|v2t|>", "<|sov|>"];
 
 const LABEL = "tokenizer.json";
 
@@ -21,29 +24,58 @@ interface AddedToken {
 
 /**
  * The vocabulary of a Hugging Face `tokenizer.json`: of its model and of the tokens added to it.
- * @throws mismatch if it is malformed, has gaps, or lacks the tokens that frame a prompt.
+ * @throws mismatch if it is malformed, has gaps or an id of two texts, or lacks one of the seven special tokens.
  */
 export function parseTextVocabulary(text: string): TextVocabulary {
-  const { vocabulary, added } = parseIds(text);
-  const ids = new Set([...Object.values(vocabulary), ...added.map((token) => token.id)]);
-  const gap = Array.from({ length: ids.size }, (_, id) => id).find((id) => !ids.has(id));
-  if (gap !== undefined) throw mismatch(`${LABEL}: ids must have no gaps, ${gap} is missing among ${ids.size}`);
+  const { vocabulary, added } = parseTokens(text);
+  const textOf = new Map<number, string>();
+  for (const [content, id] of [...Object.entries(vocabulary), ...added.map((token) => [token.content, token.id] as const)]) {
+    if ((textOf.get(id) ?? content) !== content) throw mismatch(`${LABEL}: id ${id} must be one token's, got two`);
+    textOf.set(id, content);
+  }
+  const gap = Array.from({ length: textOf.size }, (_, id) => id).find((id) => !textOf.has(id));
+  if (gap !== undefined) throw mismatch(`${LABEL}: ids must have no gaps, ${gap} is missing among ${textOf.size}`);
   const special = added.filter((token) => token.special);
   const specialTokens = Object.fromEntries(special.map((token) => [token.content, token.id]));
   const missing = REQUIRED.find((token) => !Object.hasOwn(specialTokens, token));
   if (missing !== undefined) throw mismatch(`${LABEL}: special token ${missing} is missing`);
-  return { size: ids.size, specialTokens };
+  return { size: textOf.size, specialTokens };
 }
 
-function parseIds(text: string): { readonly vocabulary: Readonly<Record<string, number>>; readonly added: readonly AddedToken[] } {
+interface Tokens {
+  readonly vocabulary: Readonly<Record<string, number>>;
+  readonly added: readonly AddedToken[];
+}
+
+interface TokenizerFile {
+  readonly model?: { readonly vocab?: unknown } | null;
+  readonly added_tokens?: unknown;
+}
+
+function parseTokens(text: string): Tokens {
+  const parsed = parseJson(text);
+  const vocabulary = parsed?.model?.vocab;
+  const added = parsed?.added_tokens;
+  const isValid = typeof vocabulary === "object" && vocabulary !== null && Object.values(vocabulary).every(isId)
+    && Array.isArray(added) && added.every(isAddedToken);
+  if (!isValid) throw mismatch(`${LABEL}: must be a Hugging Face tokenizer with \`model.vocab\` and \`added_tokens\``);
+  return { vocabulary: vocabulary as Tokens["vocabulary"], added };
+}
+
+/** @returns null for what is no JSON. */
+function parseJson(text: string): TokenizerFile | null {
   try {
-    const parsed = JSON.parse(text) as { model: { vocab: Record<string, number> }; added_tokens: AddedToken[] };
-    const vocabulary = parsed.model.vocab;
-    const added = parsed.added_tokens;
-    const isValid = [...Object.values(vocabulary), ...added.map((token) => token.id)].every((id) => Number.isSafeInteger(id) && id >= 0);
-    if (isValid) return { vocabulary, added };
+    return JSON.parse(text) as TokenizerFile;
   } catch {
-    // Falls to the error below: the file is no JSON, or lacks a part.
+    return null;
   }
-  throw mismatch(`${LABEL}: must be a Hugging Face tokenizer with \`model.vocab\` and \`added_tokens\``);
+}
+
+function isId(value: unknown): boolean {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function isAddedToken(value: unknown): value is AddedToken {
+  const { id, content, special } = (value ?? {}) as Readonly<Record<string, unknown>>;
+  return isId(id) && typeof content === "string" && typeof special === "boolean";
 }

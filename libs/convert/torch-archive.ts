@@ -2,7 +2,7 @@ import { basename } from "node:path";
 import { mismatch } from "#libs/errors/errors.js";
 import { gather, isContiguous } from "./gather.js";
 import { unpickle, type PickleValue } from "./pickle.js";
-import { elementCount, ELEMENT_BYTES, TensorSource, type ElementType, type StoredTensor } from "./tensor-source.js";
+import { elementCount, ELEMENT_BYTES, TensorSource, type ElementType, type ReadObserver, type StoredTensor } from "./tensor-source.js";
 import { ZipArchive } from "./zip.js";
 
 const STORAGE_TYPES: ReadonlyMap<string, ElementType> = new Map([
@@ -21,7 +21,7 @@ const MAX_OBJECTS = 100_000;
  * Storages may be shared, offset and strided. Devices are ignored. Storages are read when their arrays are asked for.
  * @throws mismatch if the file is no TorchScript archive, cut short or damaged, or has arrays that reach beyond their storage.
  */
-export async function readTorchArchive(path: string): Promise<TensorSource> {
+export async function readTorchArchive(path: string, onRead?: ReadObserver): Promise<TensorSource> {
   const label = basename(path);
   const zip = await ZipArchive.open(path);
   const [pickleName, ...others] = zip.names.filter((name) => /^[^/]+\/data\.pkl$/.test(name));
@@ -31,7 +31,7 @@ export async function readTorchArchive(path: string): Promise<TensorSource> {
     throw mismatch(`${label}: byte order must be little`);
   }
   const pickle = unpickle(label, await zip.read(pickleName, MAX_PICKLE_BYTES));
-  return new TensorSource(label, new ArrayCollector(label, new Storages(zip, `${root}data/`)).collect(pickle));
+  return new TensorSource(label, new ArrayCollector(label, new Storages(zip, `${root}data/`)).collect(pickle), onRead);
 }
 
 /** The storages of an archive. Keeps the last one that an array used a part of: its neighbours are likely asked for next. */

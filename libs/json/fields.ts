@@ -1,6 +1,9 @@
-import { readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { basename } from "node:path";
 import { mismatch } from "#libs/errors/errors.js";
+
+/** What is read field by field is written by people, or of their size. */
+const MAX_FILE_BYTES = 2 ** 20;
 
 /**
  * One object of a JSON file, read field by field. Every reader throws mismatch naming file, field, rule and value.
@@ -20,12 +23,15 @@ export class Fields {
     this.#values = value;
   }
 
-  /** @throws mismatch if the file is missing or no JSON object. */
+  /** @throws mismatch if the file is missing, larger than 1 MiB, or no JSON object. */
   static async fromFile(path: string): Promise<Fields> {
     const label = basename(path);
-    const text = await readFile(path, "utf8").catch((cause: unknown) => {
+    const unreadable = (cause: unknown): never => {
       throw mismatch(`${path} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`);
-    });
+    };
+    const { size } = await stat(path).catch(unreadable);
+    if (size > MAX_FILE_BYTES) throw mismatch(`${label}: must have at most ${MAX_FILE_BYTES} bytes, got ${size}`);
+    const text = await readFile(path, "utf8").catch(unreadable);
     try {
       return new Fields(label, JSON.parse(text));
     } catch (error) {
@@ -115,9 +121,17 @@ export class Fields {
 
   /** The error for a field that breaks its rule. */
   refuse(name: string, rule: string, value: unknown): Error {
-    const shown = JSON.stringify(value) ?? "nothing";
-    const got = shown.length > 80 ? `${shown.slice(0, 80)}...` : shown;
-    return mismatch(`${this.#label}: \`${this.#path}${name}\` must be ${rule}, got ${got}`);
+    return mismatch(`${this.#label}: \`${this.#path}${name}\` must be ${rule}, got ${shown(value)}`);
+  }
+}
+
+function shown(value: unknown): string {
+  try {
+    const text = JSON.stringify(value) ?? "nothing";
+    return text.length > 80 ? `${text.slice(0, 80)}...` : text;
+  } catch {
+    // Lists nested without end can be read, but not written.
+    return "too deep a value to show";
   }
 }
 

@@ -31,7 +31,7 @@ test("the command writes a bundle that opens, the same twice", async () => {
     const out = join(folder, name);
     const { code, stdout, stderr } = await run("--lm", join(TINY_FOLDER, "lm"), "--decoder", DECODER, "--out", out, "--weights", "int8");
     assert.equal(code, 0, stderr);
-    assert.match(stdout, /^tiny \(int8\) in .*\n  tokenizer\.json +0\.01 MB\n/);
+    assert.match(stdout, /^tiny \(int8\) in .*\n  decoder\.onnx +0\.\d\d MB\n  tokenizer\.json +0\.01 MB\n  transformer\.onnx /);
     const bundle = await openBundle(out);
     assert.equal(bundle.manifest.decoder.weights, "fp16");
     digests.push(bundle.digest);
@@ -52,6 +52,21 @@ test("without tessera.json name and grid come from flags and the rest from Simpl
   assert.deepEqual(manifest.defaults, { guidanceScale: 6, temperature: 1, topK: 0, topP: 1 });
 });
 
+test("the checkpoint's generation_config.json is recorded and changes no default", async () => {
+  const lm = join(folder, "sampled");
+  await cp(join(TINY_FOLDER, "lm"), lm, { recursive: true });
+  const save = (config: object): Promise<void> => writeFile(join(lm, "generation_config.json"), JSON.stringify(config));
+  const options = { lmFolder: lm, decoderFile: DECODER, outFolder: join(folder, "sampled-bundle"), weights: "fp32" } as const;
+  await save({ repetition_penalty: 0 });
+  await assert.rejects(convert(options), {
+    kind: "mismatch", message: "generation_config.json: `repetition_penalty` must be a number 0.01 .. 100, got 0",
+  });
+  await save({ do_sample: true, eos_token_id: [5, 6], repetition_penalty: 1.1, temperature: 0.7, top_k: 20, top_p: null });
+  const { manifest } = await convert(options);
+  assert.deepEqual(manifest.generationConfig, { repetitionPenalty: 1.1, temperature: 0.7, topK: 20 });
+  assert.deepEqual(manifest.defaults, { guidanceScale: 3, temperature: 1, topK: 0, topP: 1 });
+});
+
 test("a vocabulary that is not text plus codebook is refused and leaves nothing behind", async () => {
   const lm = join(folder, "wide");
   await cp(join(TINY_FOLDER, "lm"), lm, { recursive: true });
@@ -60,11 +75,11 @@ test("a vocabulary that is not text plus codebook is refused and leaves nothing 
   const before = await readdir(folder);
   const { code, stderr } = await run("--lm", lm, "--decoder", DECODER, "--out", join(folder, "never"));
   assert.equal(code, 1);
-  assert.match(stderr, /^error: config\.json: `vocab_size` must be 307 text tokens plus 36 image tokens, got 344\n/);
+  assert.match(stderr, /^error: config\.json: `vocab_size` must be 307 text tokens plus 36 image tokens, got 344$/m);
   assert.deepEqual(await readdir(folder), before);
 });
 
-test("a tokenizer without the framing tokens, or with gaps, is refused", async () => {
+test("a tokenizer without the seven special tokens, with gaps or with one id for two is refused", async () => {
   const lm = join(folder, "gaps");
   await cp(join(TINY_FOLDER, "lm"), lm, { recursive: true });
   const tokenizer = JSON.parse(await readFile(join(lm, "tokenizer.json"), "utf8")) as { added_tokens: { content: string; id: number }[] };
@@ -73,6 +88,10 @@ test("a tokenizer without the framing tokens, or with gaps, is refused", async (
     writeFile(join(lm, "tokenizer.json"), JSON.stringify({ ...tokenizer, added_tokens: added }));
   await save(tokenizer.added_tokens.map((token) => ({ ...token, content: token.content.replace("soi", "xxx") })));
   await assert.rejects(convert(options), { message: "tokenizer.json: special token <|soi|> is missing" });
+  await save(tokenizer.added_tokens.map((token) => ({ ...token, content: token.content.replace("sov", "xxx") })));
+  await assert.rejects(convert(options), { message: "tokenizer.json: special token <|sov|> is missing" });
+  await save([...tokenizer.added_tokens, { id: 5, content: "<|other|>", special: true }]);
+  await assert.rejects(convert(options), { message: "tokenizer.json: id 5 must be one token's, got two" });
   await save(tokenizer.added_tokens.filter((token) => token.content !== "<|t2i|>"));
   await assert.rejects(convert(options), { message: "tokenizer.json: ids must have no gaps, 300 is missing among 306" });
   await writeFile(join(lm, "tokenizer.json"), "{}");
@@ -86,7 +105,7 @@ test("wrong command lines name the flag", async () => {
     [[...given, "--weights", "int3"], /^error: `--weights` must be fp32 or fp16 or int8, got "int3"\n/],
     [[...given, "--grid", "4"], /^error: `--grid` must be rows x columns such as 64x64, got "4"\n/],
     [[...given, "--colour"], /^error: .*--colour/],
-    [given.with(5, folder), /^error: `out` must be a folder that does not exist yet/],
+    [given.with(5, folder), /^error: `out` must be a folder that does not exist yet/m],
   ];
   for (const [args, message] of cases) {
     const { code, stdout, stderr } = await run(...args);
