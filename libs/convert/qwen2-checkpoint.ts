@@ -6,6 +6,9 @@ import { parseQwen2Config, type Qwen2Config } from "./qwen2-config.js";
 import { readSafetensorsFolder } from "./safetensors.js";
 import type { ReadObserver, TensorSource } from "./tensor-source.js";
 
+const EMBEDDING = "model.embed_tokens.weight";
+const HEAD = "lm_head.weight";
+
 /** The weights of one transformer layer. */
 export interface Qwen2Layer {
   /** `[hidden]`. */
@@ -42,15 +45,17 @@ export class Qwen2Checkpoint {
 
   /** `[vocabulary, hidden]`. */
   embedding(): Promise<Float32Array> {
-    return this.#tensors.floats("model.embed_tokens.weight", [this.config.vocabularySize, this.config.hiddenSize]);
+    return this.#tensors.floats(EMBEDDING, this.#tableShape);
   }
 
-  /** `[vocabulary, hidden]`. A tied head is `embedding` even if the file stores a copy of it, as some trainers do. */
-  async head(embedding: Float32Array): Promise<Float32Array> {
-    const { tiedHead, vocabularySize, hiddenSize } = this.config;
-    if (tiedHead && !this.#tensors.has("lm_head.weight")) return embedding;
-    const head = await this.#tensors.floats("lm_head.weight", [vocabularySize, hiddenSize]);
-    return tiedHead ? embedding : head;
+  /**
+   * Rows `from .. to` of the head, end excluded, `[to - from, hidden]`. A tied head is the embedding even if the file
+   * stores a copy of it, as some trainers do.
+   */
+  headRows(from: number, to: number): Promise<Float32Array> {
+    const { tiedHead } = this.config;
+    if (tiedHead && this.#tensors.has(HEAD)) this.#tensors.claim(HEAD, this.#tableShape);
+    return this.#tensors.floats(tiedHead ? EMBEDDING : HEAD, this.#tableShape, [from, to]);
   }
 
   /** `[hidden]`. */
@@ -82,6 +87,10 @@ export class Qwen2Checkpoint {
   /** Call when all is read. @throws mismatch naming arrays that this network has no use for. */
   finish(): void {
     this.#tensors.finish();
+  }
+
+  get #tableShape(): readonly number[] {
+    return [this.config.vocabularySize, this.config.hiddenSize];
   }
 
   async #linear(name: string, rows: number, columns: number, hasBias: boolean): Promise<LinearWeights> {

@@ -1,7 +1,7 @@
 import type { WeightType } from "#libs/bundle/manifest.js";
 import { attention, attentionBias, type AttentionBias } from "#libs/onnx/attention.js";
 import { dataTypeNumber, Graph, type Value } from "#libs/onnx/graph.js";
-import { linear, stackLinear } from "#libs/onnx/linear.js";
+import { linear, stackLinear, type LinearWeights } from "#libs/onnx/linear.js";
 import { rmsNorm } from "#libs/onnx/rms-norm.js";
 import { rotate, rotation, type Rotation } from "#libs/onnx/rope.js";
 import { swiglu } from "#libs/onnx/swiglu.js";
@@ -54,8 +54,7 @@ export async function buildTransformer(checkpoint: Qwen2Checkpoint, options: Tra
     rotation: graph.scope("rotation", () => rotation(graph, positions, config.headSize, config.ropeTheta)),
     bias: graph.scope("bias", () => attentionBias(graph, pastBias, windowBias, config)),
   };
-  const embedding = await checkpoint.embedding();
-  let hidden = graph.scope("embedding", () => embed(graph, ids, embedding, config, options.weights));
+  let hidden = await addEmbedding(graph, ids, checkpoint, options.weights);
   const outputs: LayerOutput[] = [];
   for (let index = 0; index < config.layers; index++) {
     options.signal?.throwIfAborted();
@@ -64,20 +63,25 @@ export async function buildTransformer(checkpoint: Qwen2Checkpoint, options: Tra
     hidden = outputs[index].hidden;
   }
   const finalNorm = await checkpoint.finalNorm();
-  const head = await checkpoint.head(embedding);
+  const head = await imageHead(checkpoint, options);
   checkpoint.finish();
   const kept = graph.op("Slice", [hidden, logitsFrom, graph.ints(TO_THE_END), graph.ints(1)]);
   const normal = graph.scope("norm", () => rmsNorm(graph, kept, finalNorm, config.normEpsilon));
-  const logits = graph.scope("head", () => linear(graph, normal, imageRows(head, config, options), options.weights));
+  const logits = graph.scope("head", () => linear(graph, normal, head, options.weights));
   addOutputs(graph, logits, outputs, config, options);
   return graph.toBytes();
 }
 
-function embed(graph: Graph, ids: Value, table: Float32Array, config: Qwen2Config, weights: WeightType): Value {
-  const dims = [config.vocabularySize, config.hiddenSize];
-  if (weights === "fp32") return graph.op("Gather", [graph.constant("weight", table, dims), ids], { axis: 0 });
-  const rows = graph.op("Gather", [graph.constant("weight", halvesFromFloats(table), dims), ids], { axis: 0 });
-  return graph.op("Cast", [rows], { to: dataTypeNumber("float32") });
+/** In a function of its own, so that the largest array of all is gone from memory when the layers come. */
+async function addEmbedding(graph: Graph, ids: Value, checkpoint: Qwen2Checkpoint, weights: WeightType): Promise<Value> {
+  const { vocabularySize, hiddenSize } = checkpoint.config;
+  const dims = [vocabularySize, hiddenSize];
+  const table = await checkpoint.embedding();
+  return graph.scope("embedding", () => {
+    if (weights === "fp32") return graph.op("Gather", [graph.constant("weight", table, dims), ids], { axis: 0 });
+    const rows = graph.op("Gather", [graph.constant("weight", halvesFromFloats(table), dims), ids], { axis: 0 });
+    return graph.op("Cast", [rows], { to: dataTypeNumber("float32") });
+  });
 }
 
 function addLayer(
@@ -112,9 +116,12 @@ function addAttention(
   return { hidden, newKey, newValue };
 }
 
-function imageRows(head: Float32Array, { hiddenSize }: Qwen2Config, { tokenOffset, codebookSize }: TransformerOptions) {
-  const weight = head.subarray(tokenOffset * hiddenSize, (tokenOffset + codebookSize) * hiddenSize);
-  return { weight, rows: codebookSize, columns: hiddenSize };
+/** The image tokens' rows of the head. */
+async function imageHead(
+  checkpoint: Qwen2Checkpoint, { tokenOffset, codebookSize }: TransformerOptions,
+): Promise<LinearWeights> {
+  const weight = await checkpoint.headRows(tokenOffset, tokenOffset + codebookSize);
+  return { weight, rows: codebookSize, columns: checkpoint.config.hiddenSize };
 }
 
 function addOutputs(
