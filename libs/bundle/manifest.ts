@@ -90,7 +90,7 @@ export interface DecoderSection {
 }
 
 /** How a graph's weight matrices are stored. */
-export type WeightType = "fp32" | "fp16" | "int8";
+export type WeightType = "fp32" | "fp16" | "int8" | "int4";
 
 /** What a request gets when it names nothing. */
 export interface SamplingDefaults {

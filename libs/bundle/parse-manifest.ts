@@ -6,7 +6,7 @@ import type {
 } from "./manifest.js";
 
 const LABEL = "model.json";
-const WEIGHT_TYPES: readonly WeightType[] = ["fp32", "fp16", "int8"];
+const WEIGHT_TYPES: readonly WeightType[] = ["fp32", "fp16", "int8", "int4"];
 const PLACEHOLDER = "{prompt}";
 
 /**

@@ -11,7 +11,7 @@ export const CONVERT_HELP = `Turn a SimpleAR checkpoint and a Cosmos decoder int
   --lm DIR               Hugging Face folder: config.json, model.safetensors (or shards), tokenizer.json, maybe tessera.json
   --decoder FILE         decoder.jit of a discrete Cosmos image tokenizer
   --out DIR              the bundle; must not exist yet
-  --weights TYPE         transformer weights: fp32 (default), fp16 or int8
+  --weights TYPE         transformer weights: fp32 (default), fp16, int8 or int4
   --decoder-weights TYPE decoder weights: fp32 or fp16 (default: fp32 with fp32, else fp16)
   --name NAME            the model's name; needed without tessera.json
   --grid HxW             rows and columns of image tokens, e.g. 64x64; needed without tessera.json
@@ -34,7 +34,7 @@ export function parseConvertOptions(args: readonly string[]): ConvertOptions | u
     lmFolder: required("--lm", values.lm),
     decoderFile: required("--decoder", values.decoder),
     outFolder: required("--out", values.out),
-    weights: oneOf<WeightType>("--weights", ["fp32", "fp16", "int8"], values.weights),
+    weights: oneOf<WeightType>("--weights", ["fp32", "fp16", "int8", "int4"], values.weights),
     ...(decoderWeights === undefined ? {} : { decoderWeights: oneOf("--decoder-weights", ["fp32", "fp16"], decoderWeights) }),
     ...(name === undefined ? {} : { name }),
     ...(grid === undefined ? {} : { grid: parseGrid(grid) }),

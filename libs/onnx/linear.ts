@@ -1,6 +1,12 @@
 import type { WeightType } from "#libs/bundle/manifest.js";
 import { halvesFromFloats } from "#libs/tensor/half.js";
 import { dataTypeNumber, type Graph, type Value } from "./graph.js";
+import { BLOCK, quantizeBlocks, quantizeRows, transposed } from "./quantize.js";
+
+/** Keeps an input of nothing but zeros from being divided by zero. */
+const SMALLEST_INPUT = 1e-30;
+/** Levels of a remainder, which is at most half a level in size: -127 .. 127. */
+const REMAINDER_LEVELS = 254;
 
 /** `y = x W^T + b`, the way PyTorch keeps it. */
 export interface LinearWeights {
@@ -14,19 +20,26 @@ export interface LinearWeights {
   readonly bias?: Float32Array;
 }
 
-/** Weights that share one scale. */
-const BLOCK = 32;
+/** How finely int8 rounds a layer's inputs: inputs with outliers need 16 bits, or the rest of the row is lost beside them. */
+export type InputBits = 8 | 16;
 
 /**
  * A linear layer, `[..., columns]` -> `[..., rows]`. The bias stays float32.
- * @param weights fp16 is a way of storing: ONNX Runtime widens the weights when it loads them.
- *   int8 keeps them in blocks of 32 with a scale each, in memory too; the sums run over 8-bit integers. Activations are
- *   rounded row by row, so that a row's result does not depend on the rows beside it, as it would with one scale for all.
+ *
+ * fp16 is a way of storing: ONNX Runtime widens the weights when it loads them. int8 keeps one scale for each output and
+ * sums over 8-bit integers, exactly; int4 keeps one scale for each block of 32 weights. Both round the inputs row by row as
+ * they come, so that a row's result does not depend on the rows beside it.
  */
-export function linear(graph: Graph, x: Value, layer: LinearWeights, weights: WeightType): Value {
-  const product = weights === "int8" ? blockwiseProduct(graph, x, layer) : graph.op("MatMul", [x, storedTranspose(graph, layer, weights)]);
+export function linear(graph: Graph, x: Value, layer: LinearWeights, weights: WeightType, inputBits: InputBits = 8): Value {
+  const product = productOf(graph, x, layer, weights, inputBits);
   if (layer.bias === undefined) return product;
   return graph.op("Add", [product, graph.constant("bias", layer.bias, [layer.rows])]);
+}
+
+function productOf(graph: Graph, x: Value, layer: LinearWeights, weights: WeightType, inputBits: InputBits): Value {
+  if (weights === "int8") return integerProduct(graph, x, layer, inputBits);
+  if (weights === "int4") return blockProduct(graph, x, layer);
+  return graph.op("MatMul", [x, storedConstant(graph, "weight", transposed(layer), [layer.columns, layer.rows], weights)]);
 }
 
 /** One layer with the outputs of several, in order, that share their input. Either all have a bias or none. */
@@ -50,14 +63,6 @@ function concatenate(arrays: readonly Float32Array[]): Float32Array {
   return all;
 }
 
-function storedTranspose(graph: Graph, { weight, rows, columns }: LinearWeights, weights: "fp32" | "fp16"): Value {
-  const transposed = new Float32Array(weight.length);
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) transposed[column * rows + row] = weight[row * columns + column];
-  }
-  return storedConstant(graph, "weight", transposed, [columns, rows], weights);
-}
-
 /** A float constant stored as fp32, or as fp16 and widened when the graph is loaded. */
 export function storedConstant(
   graph: Graph, name: string, data: Float32Array, dims: readonly number[], weights: "fp32" | "fp16",
@@ -66,31 +71,45 @@ export function storedConstant(
   return graph.op("Cast", [graph.constant(name, halvesFromFloats(data), dims)], { to: dataTypeNumber("float32") });
 }
 
-function blockwiseProduct(graph: Graph, x: Value, layer: LinearWeights): Value {
-  const blocks = Math.ceil(layer.columns / BLOCK);
-  const { quantized, scales } = quantizeBlocks(layer, blocks);
-  return graph.op(
-    "com.microsoft.MatMulNBits",
-    [x, graph.constant("weight", quantized, [layer.rows, blocks, BLOCK]), graph.constant("scales", scales, [layer.rows, blocks])],
-    // Level 4: activations are rounded to 8 bits too. Without it the weights are widened and nothing is gained.
-    { K: layer.columns, N: layer.rows, bits: 8, block_size: BLOCK, accuracy_level: 4 },
-  );
+/**
+ * Inputs and weights both in 8 bits around a zero point of 128: of all pairings of signs the one without a kernel that
+ * saturates (unsigned times signed does on processors with AVX2 alone) or that is slow (signed times signed).
+ * @see Dettmers et al., arXiv 2208.07339 (one scale for each row of the input and each output)
+ */
+function integerProduct(graph: Graph, x: Value, layer: LinearWeights, inputBits: InputBits): Value {
+  const { quantized, scales } = quantizeRows(layer);
+  const largest = graph.op("ReduceMax", [graph.op("Abs", [x]), graph.ints(-1)], { keepdims: 1 });
+  const inputScale = graph.op("Mul", [graph.op("Max", [largest, graph.float(SMALLEST_INPUT)]), graph.float(1 / 127)]);
+  const scaled = graph.op("Div", [x, inputScale]);
+  const weight = graph.constant("weight", quantized, [layer.columns, layer.rows]);
+  const sums = inputBits === 8 ? levelSums(graph, graph.op("Round", [scaled]), weight) : fineSums(graph, scaled, weight);
+  return graph.op("Mul", [graph.op("Mul", [sums, inputScale]), graph.constant("scales", scales, [layer.rows])]);
 }
 
-/** Symmetric: a weight is `scale * (q - 128)`; the last block of a row is padded with zeros. */
-function quantizeBlocks(
-  { weight, rows, columns }: LinearWeights, blocks: number,
-): { readonly quantized: Uint8Array; readonly scales: Float32Array } {
-  const quantized = new Uint8Array(rows * blocks * BLOCK).fill(128);
-  const scales = new Float32Array(rows * blocks);
-  for (let index = 0; index < rows * blocks; index++) {
-    const start = Math.floor(index / blocks) * columns + (index % blocks) * BLOCK;
-    const length = Math.min(BLOCK, columns - (index % blocks) * BLOCK);
-    let largest = 0;
-    for (let i = 0; i < length; i++) largest = Math.max(largest, Math.abs(weight[start + i]));
-    if (largest === 0) continue;
-    scales[index] = largest / 127;
-    for (let i = 0; i < length; i++) quantized[index * BLOCK + i] = 128 + Math.round(weight[start + i] / scales[index]);
-  }
-  return { quantized, scales };
+/** Levels -127 .. 127 times the weights' levels, as float32. */
+function levelSums(graph: Graph, levels: Value, weight: Value): Value {
+  const shifted = graph.op("Cast", [graph.op("Add", [levels, graph.float(128)])], { to: dataTypeNumber("uint8") });
+  const zero = graph.constant("zero_point", Uint8Array.of(128), []);
+  return graph.op("Cast", [graph.op("MatMulInteger", [shifted, weight, zero, zero])], { to: dataTypeNumber("float32") });
+}
+
+/** The same for inputs in 16 bits, level and remainder: twice the rows in one product, so that the weights are read once. */
+function fineSums(graph: Graph, scaled: Value, weight: Value): Value {
+  const levels = graph.op("Round", [scaled]);
+  const remainders = graph.op("Round", [graph.op("Mul", [graph.op("Sub", [scaled, levels]), graph.float(REMAINDER_LEVELS)])]);
+  const both = [levels, remainders].map((value) => graph.op("Unsqueeze", [value, graph.ints(0)]));
+  const sums = levelSums(graph, graph.op("Concat", both, { axis: 0 }), weight);
+  const [coarse, fine] = graph.ops("Split", [sums], 2, { axis: 0, num_outputs: 2 });
+  const sum = graph.op("Add", [coarse, graph.op("Mul", [fine, graph.float(1 / REMAINDER_LEVELS)])]);
+  return graph.op("Squeeze", [sum, graph.ints(0)]);
+}
+
+function blockProduct(graph: Graph, x: Value, layer: LinearWeights): Value {
+  const { packed, scales, blocks } = quantizeBlocks(layer);
+  return graph.op(
+    "com.microsoft.MatMulNBits",
+    [x, graph.constant("weight", packed, [layer.rows, blocks, BLOCK / 2]), graph.constant("scales", scales, [layer.rows, blocks])],
+    // Level 4: inputs are rounded to 8 bits too. Without it the weights are widened and nothing is gained.
+    { K: layer.columns, N: layer.rows, bits: 4, block_size: BLOCK, accuracy_level: 4 },
+  );
 }

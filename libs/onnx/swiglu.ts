@@ -11,13 +11,14 @@ export interface SwigluWeights {
 
 /**
  * Gated feed-forward block, `down(silu(gate(x)) * up(x))`; gate and up run as one product.
- * @see Shazeer, arXiv 2002.05202
+ * The product that enters `down` is where transformers have their largest outliers.
+ * @see Shazeer, arXiv 2002.05202; Sun et al., arXiv 2402.17762 (massive activations)
  */
 export function swiglu(graph: Graph, x: Value, { gate, up, down }: SwigluWeights, weights: WeightType): Value {
   const both = graph.scope("gate_up", () => linear(graph, x, stackLinear([gate, up]), weights));
   const [gated, linearPart] = graph.ops("Split", [both], 2, { axis: -1, num_outputs: 2 });
   const product = graph.op("Mul", [silu(graph, gated), linearPart]);
-  return graph.scope("down", () => linear(graph, product, down, weights));
+  return graph.scope("down", () => linear(graph, product, down, weights, 16));
 }
 
 /** `x * sigmoid(x)`, element by element; also called swish. */
