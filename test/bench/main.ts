@@ -1,6 +1,6 @@
 import { DEFAULT_BUNDLE } from "#libs/bundle/bundle.js";
 import { parseFlags, runCommand } from "#libs/cli/command.js";
-import { integerFlag } from "#libs/cli/flags.js";
+import { floatFlag, integerFlag } from "#libs/cli/flags.js";
 import { invalidRequest } from "#libs/errors/errors.js";
 import { previews } from "./previews.js";
 import { weights } from "./weights.js";
@@ -8,11 +8,11 @@ import { whereTimeGoes, type BenchOptions } from "./where-time-goes.js";
 
 const BENCHES: Readonly<Record<string, (options: BenchOptions) => Promise<void>>> = { main: whereTimeGoes, previews, weights };
 
-const HELP = `npm run bench -- NAME [--bundle DIR] [--rounds N] [--against DIR]
+const HELP = `npm run bench -- NAME [--bundle DIR] [--rounds N] [--against DIR] [--guidance S]
 
   main      where the time goes from a prompt to a PNG, and what three services cost against one process
   previews  how far the pixels of finished rows in previews are from the final ones
-  weights   how far the bundle's transformer is from that of another bundle, such as its fp32 form
+  weights   what the bundle's weight type costs and gains against another bundle's, such as its fp32 form
 
 Prints a table for people, then one line of JSON.
 `;
@@ -22,12 +22,15 @@ await runCommand(async () => {
     args: process.argv.slice(2), allowPositionals: true, strict: true,
     options: {
       bundle: { type: "string", default: DEFAULT_BUNDLE }, rounds: { type: "string" }, against: { type: "string" },
-      help: { type: "boolean" },
+      guidance: { type: "string" }, help: { type: "boolean" },
     },
   });
   if (values.help) return void process.stdout.write(HELP);
   const [name = ""] = positionals;
   if (!Object.hasOwn(BENCHES, name)) throw invalidRequest("NAME", `one of ${Object.keys(BENCHES).join(", ")}`, name);
   const rounds = integerFlag("--rounds", values.rounds, { min: 1, max: 1000 }) ?? 9;
-  await BENCHES[name]({ bundle: values.bundle, rounds, ...(values.against && { against: values.against }) });
+  const guidance = floatFlag("--guidance", values.guidance, { min: 1, max: 100 });
+  await BENCHES[name]({
+    bundle: values.bundle, rounds, ...(values.against && { against: values.against }), ...(guidance && { guidance }),
+  });
 });

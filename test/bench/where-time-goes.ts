@@ -28,6 +28,8 @@ export interface BenchOptions {
   readonly rounds: number;
   /** The folder of a second model to compare with. */
   readonly against?: string;
+  /** Guidance scale; left out: the bundle's. */
+  readonly guidance?: number;
 }
 
 /**
