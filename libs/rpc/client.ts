@@ -5,13 +5,16 @@ import {
 } from "nice-grpc";
 import { AppError, notReady } from "#libs/errors/errors.js";
 import { TIMEOUT_HEADER, timeoutHeader } from "./deadline.js";
-import { niceDefinition, type CallLimits, type Definition } from "./definition.js";
+import { niceDefinition, shortName, type CallLimits, type Definition } from "./definition.js";
+import { openEdge } from "./edge.js";
 import {
   CONNECT_TIMEOUT_MS, KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS, MAX_MESSAGE_BYTES, MAX_RECONNECT_MS, MIN_RECONNECT_MS,
   STREAM_TIMEOUT_MS, UNARY_TIMEOUT_MS,
 } from "./limits.js";
+import type { Security } from "./security.js";
 import { linkSignals } from "./signals.js";
 import { DETAILS_TRAILER, errorOf } from "./status.js";
+import { channelCredentials } from "./tls.js";
 import { clientTracing } from "./tracing.js";
 
 /** The calls of a peer, over one connection that is made when first needed and made again when lost. */
@@ -22,6 +25,14 @@ export interface Connection<D extends CompatServiceDefinition> {
   close(): void;
 }
 
+/** What a connection shows and how it is measured. */
+export interface ConnectionOptions {
+  /** Whom to trust, and the key to show. Left out: clear text and no key. */
+  readonly security?: Security | undefined;
+  /** The service that calls, e.g. `decoder`: bytes and waiting are measured on this edge. Left out: not measured. */
+  readonly caller?: string;
+}
+
 const CHANNEL_OPTIONS = {
   "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
   "grpc.keepalive_time_ms": KEEPALIVE_TIME_MS,
@@ -30,26 +41,42 @@ const CHANNEL_OPTIONS = {
   "grpc.max_reconnect_backoff_ms": MAX_RECONNECT_MS,
   // Despite its name this bounds one attempt to connect; nice-grpc enforces it where grpc-js does not.
   "grpc.min_reconnect_backoff_ms": CONNECT_TIMEOUT_MS,
+  // Calls go to all addresses of a name in turn, such as the pods behind a headless service.
+  "grpc.service_config": JSON.stringify({ loadBalancingConfig: [{ round_robin: {} }] }),
 } as const;
 
 /**
  * Connect to a generated service. Errors keep their kind, violations, retry delay and error id over the hop; each call
  * carries its deadline to the peer, and its trace.
- * @param address `host:port`.
+ * @param address `host:port`. A name with several addresses gets calls on all of them in turn.
  */
-export function connect<M extends GenServiceMethods>(service: GenService<M>, address: string): Connection<Definition<M>> {
-  return openClient(niceDefinition(service), address, clientTracing);
+export function connect<M extends GenServiceMethods>(
+  service: GenService<M>, address: string, { security, caller }: ConnectionOptions = {},
+): Connection<Definition<M>> {
+  const edge = caller === undefined ? undefined : openEdge(caller, shortName(service.typeName));
+  const definition = niceDefinition(service, edge?.meter);
+  return openClient(definition, address, { security, middleware: edge ? [edge.middleware, clientTracing] : [clientTracing] });
 }
 
-/** `connect` for a definition that is not ours, untraced unless told. */
+/** `connect` for a definition that is not ours, untraced and unmeasured unless told. */
 export function openClient<D extends CompatServiceDefinition>(
-  definition: D, address: string, tracing?: ClientMiddleware,
+  definition: D, address: string,
+  { security = {}, middleware = [] }: { readonly security?: Security | undefined; readonly middleware?: readonly ClientMiddleware[] } = {},
 ): Connection<D> {
-  const channel = createChannel(address, undefined, CHANNEL_OPTIONS);
-  const factory = createClientFactory().use(clientCalls);
-  // The middleware that is added last is the outermost: it sees errors as callers do.
-  const client = (tracing === undefined ? factory : factory.use(tracing)).create(definition, channel);
-  return { client, close: () => channel.close() };
+  const channel = createChannel(address, channelCredentials(security.tls), CHANNEL_OPTIONS);
+  // What is added last is the outermost: it sees errors as callers do.
+  const factory = [withKey(security.ownKey), clientCalls as ClientMiddleware, ...middleware]
+    .reduce((made, next) => made.use(next), createClientFactory());
+  return { client: factory.create(definition, channel) as Client<D, CallLimits>, close: () => channel.close() };
+}
+
+/** Shows a key with every call that shows none. */
+function withKey(key: string | undefined): ClientMiddleware {
+  return async function* (call, options) {
+    const metadata = Metadata(options.metadata);
+    if (key !== undefined && !metadata.has("authorization")) metadata.set("authorization", `Bearer ${key}`);
+    return yield* call.next(call.request, { ...options, metadata });
+  };
 }
 
 /** What surrounds every call: its deadline, on both ends, and statuses as errors. */

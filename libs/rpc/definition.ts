@@ -1,6 +1,7 @@
 import { create, fromBinary, toBinary, type DescMessage, type MessageInitShape, type MessageShape } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import { MethodOptions_IdempotencyLevel as Idempotency } from "@bufbuild/protobuf/wkt";
+import type { CallerLimits } from "./caller-limits.js";
 import type {
   CallContext as NiceCallContext, Client as NiceClient, ServiceImplementation as NiceImplementation,
 } from "nice-grpc";
@@ -31,6 +32,8 @@ interface MethodDefinition<T extends GenServiceMethods[string]> {
 export interface CallContext extends NiceCallContext {
   /** When the caller stops waiting, in ms as in `Date.now()`; `Infinity` for never. Pass it on with every call made. */
   readonly deadline: number;
+  /** What this caller may do, for the calls that tell it. */
+  readonly limits: CallerLimits;
 }
 
 /** What a caller may say about a call beside the request. */
@@ -41,6 +44,11 @@ export interface CallLimits {
   readonly timeoutMs?: number;
 }
 
+/** `tokenizer` of `tessera.v1.TokenizerService`. */
+export function shortName(typeName: string): string {
+  return (typeName.split(".").at(-1) ?? typeName).replace(/Service$/, "").toLowerCase();
+}
+
 type MethodsOf<S> = S extends GenService<infer M> ? M : never;
 
 /** The handlers of a generated service: `ServiceImplementation<typeof TokenizerService>`. */
@@ -49,10 +57,19 @@ export type ServiceImplementation<S> = NiceImplementation<Definition<MethodsOf<S
 /** The calls of a generated service: `ServiceClient<typeof TokenizerService>`. They throw `AppError` and nothing else. */
 export type ServiceClient<S> = NiceClient<Definition<MethodsOf<S>>, CallLimits>;
 
-function codec<D extends DescMessage>(message: D): Codec<D> {
+function codec<D extends DescMessage>(message: D, onBytes: (count: number) => void): Codec<D> {
   return {
-    encode: (value) => ({ finish: () => toBinary(message, value) }),
-    decode: (bytes) => fromBinary(message, bytes),
+    encode: (value) => ({
+      finish: () => {
+        const bytes = toBinary(message, value);
+        onBytes(bytes.length);
+        return bytes;
+      },
+    }),
+    decode: (bytes) => {
+      onBytes(bytes.length);
+      return fromBinary(message, bytes);
+    },
     fromPartial: (init) => create(message, init),
   };
 }
@@ -67,8 +84,8 @@ export class MalformedRequest {
   }
 }
 
-function requestCodec<D extends DescMessage>(message: D): Codec<D> {
-  const { decode, ...rest } = codec(message);
+function requestCodec<D extends DescMessage>(message: D, onBytes: (count: number) => void): Codec<D> {
+  const { decode, ...rest } = codec(message, onBytes);
   return {
     ...rest,
     decode(bytes) {
@@ -87,15 +104,23 @@ function idempotencyOptions(level: Idempotency): { idempotencyLevel?: "IDEMPOTEN
   return {};
 }
 
+/** Hears of the size of every message of a service, in bytes. */
+export interface ByteMeter {
+  requested(count: number): void;
+  responded(count: number): void;
+}
+
+const UNMETERED: ByteMeter = { requested() {}, responded() {} };
+
 /**
  * The nice-grpc definition of a generated service. It takes the ts-proto shape on purpose: nice-grpc would treat its
  * own plain definition as one of grpc-js, drop the method options and copy every received message.
  */
-export function niceDefinition<M extends GenServiceMethods>(service: GenService<M>): Definition<M> {
+export function niceDefinition<M extends GenServiceMethods>(service: GenService<M>, meter: ByteMeter = UNMETERED): Definition<M> {
   const methods = service.methods.map((method) => [method.localName, {
     name: method.name,
-    requestType: requestCodec(method.input),
-    responseType: codec(method.output),
+    requestType: requestCodec(method.input, meter.requested),
+    responseType: codec(method.output, meter.responded),
     requestStream: method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming",
     responseStream: method.methodKind === "server_streaming" || method.methodKind === "bidi_streaming",
     options: idempotencyOptions(method.idempotency),

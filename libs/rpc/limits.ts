@@ -44,7 +44,16 @@ export const KEEPALIVE_TIME_MS = 20 * SECOND;
 /** How long a probe may stay unanswered: no service blocks its event loop for so long, so the peer is frozen or gone. */
 export const KEEPALIVE_TIMEOUT_MS = 10 * SECOND;
 
-/** How long open calls may go on after a stop was asked for: below the 30 s that Kubernetes grants a pod. */
+/**
+ * How long a connection may last before its client is told to make a new one, open calls apart: only then does a client
+ * ask for addresses again, and sees pods that have come since.
+ */
+export const MAX_CONNECTION_AGE_MS = 5 * MINUTE;
+
+/** How often a service is asked whether it is stuck: often enough for a probe every 10 s to see it. */
+export const STALL_POLL_MS = 5 * SECOND;
+
+/** How long open calls may go on after a stop was asked for: within the 45 s that deploy/ grants a pod. */
 export const DRAIN_MS = 25 * SECOND;
 
 /** How long aborted calls may take to clean up and to say why, before their connections are cut. */

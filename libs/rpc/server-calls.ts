@@ -1,24 +1,30 @@
 import { ServerError, type CallContext as NiceCallContext, type Metadata, type ServerMiddleware } from "nice-grpc";
 import { AppError, invalidFields } from "#libs/errors/errors.js";
+import { count } from "#libs/telemetry/metrics.js";
+import { ATTRIBUTES, METRICS, type RejectionReason } from "#libs/telemetry/names.js";
 import { errorFields, log } from "#libs/telemetry/log.js";
+import type { Admission, ApiKeys } from "./api-keys.js";
 import type { CallGate } from "./call-gate.js";
+import { callerLimits } from "./caller-limits.js";
 import { deadlineOf } from "./deadline.js";
-import { MalformedRequest, type CallContext } from "./definition.js";
+import { MalformedRequest, shortName, type CallContext } from "./definition.js";
 import { linkSignals } from "./signals.js";
 import { DETAILS_TRAILER, statusOf } from "./status.js";
 
 /**
- * What surrounds every handler: the gate, the deadline, one signal for all reasons to stop, and errors as statuses.
+ * What surrounds every handler: the gate, the caller's key, the deadline, one signal for all reasons to stop, and errors as statuses.
  * A stream ends at its next message after the signal has fired, whether its handler looks at the signal or not.
  */
-export function serverCalls(gate: CallGate): ServerMiddleware<CallContext> {
+export function serverCalls(gate: CallGate, keys?: ApiKeys): ServerMiddleware<CallContext> {
   return async function* (call, context: NiceCallContext) {
     const deadline = deadlineOf(context.metadata);
     const { signal, release } = linkSignals([context.signal, gate.abortSignal], deadline);
     let leave: (() => void) | undefined;
+    let admission: Admission | undefined;
     try {
-      leave = gate.enter();
-      const own = { ...context, signal, deadline };
+      leave = enter(gate);
+      admission = keys?.admit(context.metadata, serviceName(call.method.path));
+      const own = { ...context, signal, deadline, limits: callerLimits(admission?.key) };
       // `never`: the type of `next` is a union over the call shapes, which a request of either shape fits.
       const request = (call.requestStream ? wellFormedStream(call.request) : wellFormed(call.request)) as never;
       if (!call.responseStream) return yield* call.next(request, own);
@@ -31,9 +37,24 @@ export function serverCalls(gate: CallGate): ServerMiddleware<CallContext> {
       throw serverError(error, { method: call.method.path, trailer: context.trailer, signal });
     } finally {
       release();
+      admission?.leave();
       leave?.();
     }
   };
+}
+
+function enter(gate: CallGate): () => void {
+  try {
+    return gate.enter();
+  } catch (error) {
+    count(METRICS.rejections, 1, { [ATTRIBUTES.reason]: "not-ready" satisfies RejectionReason });
+    throw error;
+  }
+}
+
+/** `tokenizer` of `/tessera.v1.TokenizerService/Encode`. */
+function serviceName(path: string): string {
+  return shortName(path.split("/")[1]);
 }
 
 function wellFormed<T>(request: T): T {

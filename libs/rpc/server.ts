@@ -1,19 +1,23 @@
-import { create, toBinary, type DescFile } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
-import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
-import { logVerbosity, setLogVerbosity } from "@grpc/grpc-js";
+import { logVerbosity, setLogVerbosity, type ServerCredentials } from "@grpc/grpc-js";
 import { createServer, ServerError, type Server, type ServerMiddleware } from "nice-grpc";
 import { HealthDefinition, HealthServiceImpl, HealthState } from "nice-grpc-server-health";
-import { ServerReflection, ServerReflectionService } from "nice-grpc-server-reflection";
+import { ServerReflectionService } from "nice-grpc-server-reflection";
 import { settlesWithin } from "#libs/async/within.js";
 import { AppError, notReady } from "#libs/errors/errors.js";
+import { ApiKeys } from "./api-keys.js";
 import { CallGate } from "./call-gate.js";
 import { deadlineInterceptor } from "./deadline.js";
 import { niceDefinition, type ServiceImplementation } from "./definition.js";
-import { ABORT_MS, DRAIN_MS, KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS, MAX_MESSAGE_BYTES } from "./limits.js";
+import {
+  ABORT_MS, DRAIN_MS, KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS, MAX_CONNECTION_AGE_MS, MAX_MESSAGE_BYTES,
+} from "./limits.js";
+import { reflectionOf } from "./reflection.js";
+import type { Security } from "./security.js";
 import { serverCalls } from "./server-calls.js";
 import { linkSignals } from "./signals.js";
 import { statusOf } from "./status.js";
+import { serverCredentials } from "./tls.js";
 import { serverTracing } from "./tracing.js";
 
 /** A service and its handlers; made by `implement`, which checks that they fit. */
@@ -28,6 +32,8 @@ export interface RunningServer {
   readonly address: string;
   /** Let calls in and report SERVING, or neither. Starts as false; has no effect after `stop`. */
   setServing(serving: boolean): void;
+  /** Report under `LIVE` whether the process is worth keeping, which a busy, loading or draining one is. Starts as true. */
+  setAlive(alive: boolean): void;
   /**
    * Stop for good: report NOT_SERVING and refuse new calls at once, give open calls `graceMs`, abort the rest as
    * `not-ready`, then cut what is left. Health answers until the end. Never throws; a second call awaits the first.
@@ -40,12 +46,20 @@ export interface ServerOptions {
   /** `host:port`; port 0 takes a free one. */
   readonly address: string;
   readonly services: readonly ServiceEntry[];
+  /** `host:port` that answers health in clear text and without a key, for probes that know neither. */
+  readonly healthAddress?: string;
+  /** Health and reflection need no key; the services do, if there are any. */
+  readonly security?: Security;
 }
+
+/** The name under which health tells whether the process is alive; all other names tell whether it serves. */
+export const LIVE = "live";
 
 const SERVER_OPTIONS = {
   "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
   "grpc.keepalive_time_ms": KEEPALIVE_TIME_MS,
   "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
+  "grpc.max_connection_age_ms": MAX_CONNECTION_AGE_MS,
   interceptors: [deadlineInterceptor],
 };
 
@@ -71,7 +85,7 @@ export function implement<M extends GenServiceMethods>(
  * @throws AppError `not-ready` if the address cannot be bound.
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  const { address, services } = options;
+  const { address, services, healthAddress, security = {} } = options;
   const gate = new CallGate();
   const health = HealthState();
   const setServing = (serving: boolean) => {
@@ -79,35 +93,48 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const status = serving && !gate.isClosed ? "healthy" : "unhealthy";
     for (const name of ["", ...services.map(({ service }) => service.typeName)]) health.setStatus(status, name);
   };
+  const setAlive = (alive: boolean) => health.setStatus(alive ? "healthy" : "unhealthy", LIVE);
   setServing(false);
+  setAlive(true);
 
   // What grpc-js would print beside our log reaches us as errors too.
   if (!process.env["GRPC_VERBOSITY"]) setLogVerbosity(logVerbosity.NONE);
   const closing = new AbortController();
   const server = createServer(SERVER_OPTIONS);
   server.with(until(closing.signal)).add(HealthDefinition, HealthServiceImpl(health));
-  server.with(until(closing.signal)).add(ServerReflectionService, reflection(services));
+  server.with(until(closing.signal)).add(ServerReflectionService, reflectionOf(services.map(({ service }) => service)));
+  const keys = security.keys && new ApiKeys(security.keys);
   for (const { service, implementation } of services) {
-    server.with(serverTracing).with(serverCalls(gate)).add(niceDefinition(service), implementation);
+    server.with(serverTracing).with(serverCalls(gate, keys)).add(niceDefinition(service), implementation);
   }
-  const port = await listen(server, address);
+  const port = await listen(server, address, serverCredentials(security.tls));
+  const healthServer = createServer(SERVER_OPTIONS);
+  healthServer.with(until(closing.signal)).add(HealthDefinition, HealthServiceImpl(health));
+  try {
+    if (healthAddress !== undefined) await listen(healthServer, healthAddress);
+  } catch (error) {
+    server.forceShutdown();
+    throw error;
+  }
 
   let stopped: Promise<void> | undefined;
-  const stop = (graceMs: number) => {
+  const stop = async (graceMs: number) => {
     const empty = gate.close();
     setServing(false);
-    return drain({ server, gate, closing, empty }, graceMs);
+    await drain({ server, gate, closing, empty }, graceMs);
+    healthServer.forceShutdown();
   };
   return {
     address: address.replace(/:\d+$/, `:${port}`),
     setServing,
+    setAlive,
     stop: (graceMs = DRAIN_MS) => stopped ??= stop(graceMs),
   };
 }
 
-async function listen(server: Server, address: string): Promise<number> {
+async function listen(server: Server, address: string, credentials?: ServerCredentials): Promise<number> {
   try {
-    return await server.listen(address);
+    return await server.listen(address, credentials);
   } catch (error) {
     const { message } = error as Error;
     const [, reason = message] = /\[(.+)\]/.exec(message) ?? [];
@@ -152,15 +179,4 @@ function until(end: AbortSignal): ServerMiddleware {
       release();
     }
   };
-}
-
-function reflection(services: readonly ServiceEntry[]): ReturnType<typeof ServerReflection> {
-  const files = new Set<DescFile>();
-  const add = (file: DescFile) => {
-    file.dependencies.forEach(add);
-    files.add(file);
-  };
-  for (const { service } of services) add(service.file);
-  const set = create(FileDescriptorSetSchema, { file: [...files].map((file) => file.proto) });
-  return ServerReflection(toBinary(FileDescriptorSetSchema, set), services.map(({ service }) => service.typeName));
 }

@@ -1,6 +1,8 @@
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import { invariant, type AppError } from "#libs/errors/errors.js";
 import type { ServiceImplementation } from "./definition.js";
+import { STALL_POLL_MS } from "./limits.js";
+import type { Security } from "./security.js";
 import { implement, startServer } from "./server.js";
 
 /** What a service consists of once it is loaded and warm. */
@@ -8,6 +10,8 @@ export interface LoadedService<M extends GenServiceMethods> {
   readonly implementation: ServiceImplementation<GenService<M>>;
   /** Settles once the service can answer no more: undefined after `close()`, the error if a part of it died. */
   readonly ended?: Promise<AppError | undefined>;
+  /** Whether it has work and has not moved on for too long. Then health says so under `LIVE`, and it is worth a restart. */
+  isStalled?(): boolean;
   /** Free what was loaded; called once, when no call is left. */
   close(): Promise<void>;
 }
@@ -17,6 +21,9 @@ export interface ServiceOptions<M extends GenServiceMethods> {
   /** `host:port`; port 0 takes a free one. */
   readonly address: string;
   readonly service: GenService<M>;
+  /** `host:port` for probes, in clear text and without a key. */
+  readonly healthAddress?: string | undefined;
+  readonly security?: Security | undefined;
   /** Load and warm up; the server already listens and reports NOT_SERVING. */
   load(options: { readonly signal: AbortSignal }): Promise<LoadedService<M>>;
   /** Gives up loading. */
@@ -35,10 +42,12 @@ export interface RunningService {
 
 /** Listen, load, then serve. If loading fails nothing is left behind and its error is thrown. */
 export async function startService<M extends GenServiceMethods>(options: ServiceOptions<M>): Promise<RunningService> {
-  const { address, service, load, signal = new AbortController().signal } = options;
+  const { address, service, load, healthAddress, security, signal = new AbortController().signal } = options;
   let loaded: LoadedService<M> | undefined;
   const server = await startServer({
     address,
+    ...(healthAddress && { healthAddress }),
+    ...(security && { security }),
     services: [implement(service, () => {
       if (loaded === undefined) throw invariant("a call came in before the service was loaded");
       return loaded.implementation;
@@ -54,7 +63,8 @@ export async function startService<M extends GenServiceMethods>(options: Service
   }
   server.setServing(true);
 
-  const { close, ended } = loaded;
+  const { close, ended, isStalled } = loaded;
+  const watch = isStalled && setInterval(() => server.setAlive(!isStalled()), STALL_POLL_MS).unref();
   const failed = new Promise<AppError>((resolve) => void ended?.then((error) => {
     if (error === undefined) return;
     server.setServing(false);
@@ -63,6 +73,7 @@ export async function startService<M extends GenServiceMethods>(options: Service
   let stopped: Promise<void> | undefined;
   const stop = async (graceMs?: number) => {
     await server.stop(graceMs);
+    clearInterval(watch);
     await close();
   };
   return { address: server.address, failed, stop: (graceMs) => stopped ??= stop(graceMs) };

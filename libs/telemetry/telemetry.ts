@@ -4,12 +4,12 @@ import { log } from "./log.js";
 
 /** Telemetry of one process. */
 export interface Telemetry {
-  /** Send what is left and stop. Takes at most `STOP_MS`, with or without a collector, and never throws. */
+  /** Send what is left and stop. Takes at most `TELEMETRY_STOP_MS`, with or without a collector, and never throws. */
   stop(): Promise<void>;
 }
 
 /** How long the last traces and metrics may take to leave: a missing collector must not delay a stop. */
-const STOP_MS = 2000;
+export const TELEMETRY_STOP_MS = 2000;
 
 /**
  * Start traces and metrics if the environment names where they go: an `OTEL_EXPORTER_OTLP_*ENDPOINT` or an
@@ -57,6 +57,6 @@ async function stopWithin(shutdown: () => Promise<void>): Promise<void> {
   const done = shutdown().catch((error: unknown) => {
     failure = error;
   });
-  if (!await settlesWithin(done, STOP_MS)) log.warn("the last telemetry did not leave in time", { limit_ms: STOP_MS });
+  if (!await settlesWithin(done, TELEMETRY_STOP_MS)) log.warn("the last telemetry did not leave in time", { limit_ms: TELEMETRY_STOP_MS });
   else if (failure !== undefined) log.warn("the last telemetry did not leave", { reason: String(failure) });
 }

@@ -13,6 +13,8 @@ export function startDecoder(
 ): Promise<RunningService> {
   return startService({
     address: config.address,
+    healthAddress: config.healthAddress,
+    security: config.security,
     service: DecoderService,
     ...(signal && { signal }),
     async load({ signal: giveUp }) {
@@ -20,7 +22,7 @@ export function startDecoder(
       const { image, decoder } = bundle.manifest;
       const { threads, provider } = config;
       const detokenizer = await Detokenizer.open({ graphFile: bundle.path(decoder.file), image, threads, provider });
-      const generator = connect(GeneratorService, config.generatorAddress);
+      const generator = connect(GeneratorService, config.generatorAddress, { security: config.security, caller: "decoder" });
       return {
         implementation: decoderService({ bundle, detokenizer, generator: generator.client }),
         ended: detokenizer.ended,

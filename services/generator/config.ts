@@ -2,11 +2,15 @@ import { DEFAULT_BUNDLE } from "#libs/bundle/bundle.js";
 import { choiceEnv, hostPortEnv, intEnv, pathEnv, type Env } from "#libs/config/env.js";
 import type { ExecutionProvider } from "#libs/onnx/create-session.js";
 import { DEFAULT_MAX_QUEUE_LENGTH } from "#libs/rpc/limits.js";
+import { readSecurity, type Security } from "#libs/rpc/security.js";
 
 /** How the generator is set up. */
 export interface GeneratorConfig {
   /** `host:port` to listen on. */
   readonly address: string;
+  /** `host:port` that answers health in clear text, for probes; undefined for none. */
+  readonly healthAddress?: string | undefined;
+  readonly security?: Security | undefined;
   readonly bundleFolder: string;
   /** `host:port` of the tokenizer. */
   readonly tokenizerAddress: string;
@@ -21,6 +25,8 @@ export interface GeneratorConfig {
 export function readGeneratorConfig(env: Env): GeneratorConfig {
   return {
     address: hostPortEnv(env, "TESSERA_ADDRESS", { default: "127.0.0.1:50052" }),
+    healthAddress: hostPortEnv(env, "TESSERA_HEALTH_ADDRESS", { default: "" }) || undefined,
+    security: readSecurity(env),
     bundleFolder: pathEnv(env, "TESSERA_BUNDLE", { type: "folder", default: DEFAULT_BUNDLE }),
     tokenizerAddress: hostPortEnv(env, "TESSERA_TOKENIZER_ADDRESS", { default: "127.0.0.1:50051" }),
     threads: intEnv(env, "TESSERA_THREADS", { min: 1, max: 256, default: 1 }),

@@ -16,6 +16,8 @@ export function startGenerator(
 ): Promise<RunningService> {
   return startService({
     address: config.address,
+    healthAddress: config.healthAddress,
+    security: config.security,
     service: GeneratorService,
     ...(signal && { signal }),
     async load() {
@@ -24,7 +26,7 @@ export function startGenerator(
       const { threads, provider } = config;
       const graphFile = bundle.path(manifest.transformer.file);
       const engine = await ThreadEngine.open({ graphFile, manifest, threads, provider });
-      const tokenizer = connect(TokenizerService, config.tokenizerAddress);
+      const tokenizer = connect(TokenizerService, config.tokenizerAddress, { security: config.security, caller: "generator" });
       const line = new WaitingLine(config.maxQueueLength);
       observe(METRICS.queueLength, () => line.waiting);
       return {

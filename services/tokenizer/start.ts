@@ -14,6 +14,8 @@ export function startTokenizer(
 ): Promise<RunningService> {
   return startService({
     address: config.address,
+    healthAddress: config.healthAddress,
+    security: config.security,
     service: TokenizerService,
     ...(signal && { signal }),
     async load({ signal: giveUp }) {

@@ -2,13 +2,14 @@ import type { CallContext, CallLimits } from "#libs/rpc/definition.js";
 import { connect } from "#libs/rpc/client.js";
 import { GeneratorService } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
 import { TokenizerService } from "#libs/rpc/gen/tessera/v1/tokenizer_pb.js";
+import type { Security } from "#libs/rpc/security.js";
 import { implement, startServer, type RunningServer, type ServiceEntry } from "#libs/rpc/server.js";
 
 /** What the handler under test does before it answers. */
 export type Behaviour = (context: CallContext) => Promise<void>;
 
 /** What a test may say about its call. */
-export type CallOptions = CallLimits & { readonly signal?: AbortSignal };
+export type CallOptions = CallLimits & { readonly security?: Security; readonly signal?: AbortSignal };
 
 /** One way in which a call can look on the wire, on one of our own methods. */
 export interface CallShape {
@@ -37,8 +38,8 @@ const unary: CallShape = {
     decodeText: unused,
     getTokenizerInfo: unused,
   }),
-  async call(address, options) {
-    const { client, close } = connect(TokenizerService, address);
+  async call(address, { security, ...options } = {}) {
+    const { client, close } = connect(TokenizerService, address, { security });
     try {
       await client.encode({ prompt: "a red apple" }, options);
       return 1;
@@ -59,8 +60,8 @@ const serverStream: CallShape = {
     generateStages: unused,
     getGeneratorInfo: unused,
   }),
-  async call(address, options) {
-    const { client, close } = connect(GeneratorService, address);
+  async call(address, { security, ...options } = {}) {
+    const { client, close } = connect(GeneratorService, address, { security });
     try {
       return await messages(client.generate({}, options));
     } finally {
@@ -80,8 +81,8 @@ const bidirectional: CallShape = {
     generate: unused,
     getGeneratorInfo: unused,
   }),
-  async call(address, options) {
-    const { client, close } = connect(GeneratorService, address);
+  async call(address, { security, ...options } = {}) {
+    const { client, close } = connect(GeneratorService, address, { security });
     const requests = async function* () {
       yield { message: { case: "generation", value: {} } } as const;
     };
@@ -97,8 +98,8 @@ const bidirectional: CallShape = {
 export const CALL_SHAPES: readonly CallShape[] = [unary, serverStream, bidirectional];
 
 /** A serving server on a free port whose one method behaves as told. */
-export async function startShape(shape: CallShape, behave: Behaviour): Promise<RunningServer> {
-  const server = await startServer({ address: "127.0.0.1:0", services: [shape.entry(behave)] });
+export async function startShape(shape: CallShape, behave: Behaviour, security: Security = {}): Promise<RunningServer> {
+  const server = await startServer({ address: "127.0.0.1:0", services: [shape.entry(behave)], security });
   server.setServing(true);
   return server;
 }

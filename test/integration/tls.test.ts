@@ -1,0 +1,91 @@
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { test, type TestContext } from "node:test";
+import type { Env } from "#libs/config/env.js";
+import { connect } from "#libs/rpc/client.js";
+import { TokenizerService } from "#libs/rpc/gen/tessera/v1/tokenizer_pb.js";
+import { openHealthProbe } from "#libs/rpc/health.js";
+import { readSecurity } from "#libs/rpc/security.js";
+import { implement, startServer, type RunningServer } from "#libs/rpc/server.js";
+import { certificateAuthority, type CertificateFiles } from "#test/doubles/certificates.js";
+import { freePorts } from "#libs/cli/free-ports.js";
+
+const house = certificateAuthority("house");
+const strangers = certificateAuthority("strangers");
+const server = house.issue("server");
+const friend = house.issue("friend");
+const stranger = strangers.issue("stranger");
+
+const own = ({ certFile, keyFile }: CertificateFiles): Env => ({ TESSERA_TLS_CERT: certFile, TESSERA_TLS_KEY: keyFile });
+const trusting = (caFile: string): Env => ({ TESSERA_TLS_CA: caFile });
+
+async function start(t: TestContext, env: Env, healthAddress?: string): Promise<RunningServer> {
+  const running = await startServer({
+    address: "127.0.0.1:0",
+    ...(healthAddress && { healthAddress }),
+    security: readSecurity(env),
+    services: [implement(TokenizerService, {
+      encode: async () => ({ promptTokens: [1] }), decodeText: async () => ({}), getTokenizerInfo: async () => ({}),
+    })],
+  });
+  running.setServing(true);
+  t.after(() => running.stop(0));
+  return running;
+}
+
+async function encode(t: TestContext, address: string, env: Env): Promise<readonly number[]> {
+  const { client, close } = connect(TokenizerService, address.replace("127.0.0.1", "localhost"), { security: readSecurity(env) });
+  t.after(close);
+  return (await client.encode({ prompt: "a" }, { timeoutMs: 2000 })).promptTokens;
+}
+
+const refused = { kind: /^(not-ready|deadline-exceeded)$/ };
+
+test("a server with a certificate is believed by those who know its authority, and by nobody else", async (t) => {
+  const { address } = await start(t, own(server));
+  assert.deepEqual(await encode(t, address, trusting(house.caFile)), [1]);
+  await assert.rejects(encode(t, address, trusting(strangers.caFile)), refused);
+  await assert.rejects(encode(t, address, { TESSERA_TLS_CA: "system" }), refused);
+  await assert.rejects(encode(t, address, {}), refused, "clear text");
+});
+
+test("mutual TLS lets in those whom its authority has signed", async (t) => {
+  const { address } = await start(t, { ...own(server), ...trusting(house.caFile), TESSERA_TLS_CLIENTS: "required" });
+  assert.deepEqual(await encode(t, address, { ...trusting(house.caFile), ...own(friend) }), [1]);
+  await assert.rejects(encode(t, address, { ...trusting(house.caFile), ...own(stranger) }), refused);
+  await assert.rejects(encode(t, address, trusting(house.caFile)), refused, "no certificate");
+});
+
+test("a client that wants TLS does not fall back to clear text", async (t) => {
+  const { address } = await start(t, {});
+  await assert.rejects(encode(t, address, trusting(house.caFile)), refused);
+});
+
+test("probes ask a port of their own, in clear text, and are told of a stuck service", async (t) => {
+  const [port] = await freePorts(1);
+  const running = await start(t, { ...own(server), ...trusting(house.caFile), TESSERA_TLS_CLIENTS: "required" }, `127.0.0.1:${port}`);
+  const [ready, live] = ["", "live"].map((name) => openHealthProbe(`127.0.0.1:${port}`, name));
+  t.after(() => [ready, live].forEach(({ close }) => close()));
+  assert.deepEqual(await Promise.all([ready.check(), live.check()]), ["serving", "serving"]);
+  running.setServing(false);
+  assert.deepEqual(await Promise.all([ready.check(), live.check()]), ["not-serving", "serving"]);
+  running.setAlive(false);
+  assert.equal(await live.check(), "not-serving");
+  await running.stop(0);
+  await assert.rejects(live.check(), { kind: "not-ready" });
+});
+
+test("a configuration that cannot work is named", () => {
+  const notPem = `${house.caFile}.txt`;
+  writeFileSync(notPem, "-----BEGIN CERTIFICATE-----\nnone\n-----END CERTIFICATE-----\n");
+  const wrong: readonly [env: Env, message: RegExp][] = [
+    [{ TESSERA_TLS_CERT: server.certFile }, /TESSERA_TLS_CERT and TESSERA_TLS_KEY must be set together/],
+    [{ ...own(server), TESSERA_TLS_KEY: friend.keyFile }, /TESSERA_TLS_CERT and TESSERA_TLS_KEY must hold a certificate in PEM and its key/],
+    [trusting(notPem), /TESSERA_TLS_CA must hold certificates in PEM/],
+    [trusting("/nowhere"), /TESSERA_TLS_CA must be an existing file/],
+    [{ ...own(server), TESSERA_TLS_CLIENTS: "required" }, /needs TESSERA_TLS_CERT, TESSERA_TLS_KEY and a file in TESSERA_TLS_CA/],
+    [{ TESSERA_TLS_CLIENTS: "some" }, /TESSERA_TLS_CLIENTS must be one of any, required/],
+  ];
+  for (const [env, message] of wrong) assert.throws(() => readSecurity(env), { kind: "invalid-request", message });
+  assert.deepEqual(readSecurity({}), {});
+});
