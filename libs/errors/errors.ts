@@ -122,9 +122,9 @@ export function cancelled(): AppError {
   return new AppError("cancelled", "the call was cancelled");
 }
 
-/** The caller's time ran out. */
-export function deadlineExceeded(): AppError {
-  return new AppError("deadline-exceeded", "the deadline has passed");
+/** The caller's time ran out, or is bound to. */
+export function deadlineExceeded(message = "the deadline has passed"): AppError {
+  return new AppError("deadline-exceeded", message);
 }
 
 /** A claim of our own code does not hold: our bug. The message goes to the log, never to a client. */

@@ -17,8 +17,14 @@ export interface GeneratorConfig {
   /** Threads inside one operator. */
   readonly threads: number;
   readonly provider: ExecutionProvider;
-  /** Requests that may wait behind the one at work. */
+  /** Requests that may wait for their first image to start. */
   readonly maxQueueLength: number;
+  /** Guided images at work at once, if the cache has room for them. */
+  readonly maxRunning: number;
+  /** Memory for the KV cache, in MiB. */
+  readonly kvCacheMib: number;
+  /** How long a step may take before the service reports NOT_SERVING, in milliseconds. */
+  readonly stallMs: number;
 }
 
 /** @throws AppError naming the variable that is malformed. */
@@ -32,5 +38,8 @@ export function readGeneratorConfig(env: Env): GeneratorConfig {
     threads: intEnv(env, "TESSERA_THREADS", { min: 1, max: 256, default: 1 }),
     provider: choiceEnv(env, "TESSERA_PROVIDER", { choices: ["cpu", "cuda"], default: "cpu" }),
     maxQueueLength: intEnv(env, "TESSERA_MAX_QUEUE", { min: 0, max: 10_000, default: DEFAULT_MAX_QUEUE_LENGTH }),
+    maxRunning: intEnv(env, "TESSERA_MAX_RUNNING", { min: 1, max: 1024, default: 16 }),
+    kvCacheMib: intEnv(env, "TESSERA_KV_CACHE_MIB", { min: 1, max: 1_048_576, default: 2048 }),
+    stallMs: intEnv(env, "TESSERA_STALL_MS", { min: 100, max: 3_600_000, default: 30_000 }),
   };
 }

@@ -1,21 +1,18 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { context, type Context } from "@opentelemetry/api";
 import type { Bundle } from "#libs/bundle/bundle.js";
-import { unsupported } from "#libs/errors/errors.js";
+import { AppError, unsupported } from "#libs/errors/errors.js";
 import type { CallContext, ServiceClient, ServiceImplementation } from "#libs/rpc/definition.js";
-import {
-  FinishReason, type GenerationSettingsSchema, type StartedSchema,
-} from "#libs/rpc/gen/tessera/v1/types_pb.js";
 import type { GenerateRequest, GenerateResponseSchema, GeneratorService } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
 import type { EncodeResponse, TokenizerService } from "#libs/rpc/gen/tessera/v1/tokenizer_pb.js";
+import { FinishReason, type GenerationSettingsSchema, type StartedSchema } from "#libs/rpc/gen/tessera/v1/types_pb.js";
 import { MAX_IMAGE_COUNT } from "#libs/rpc/limits.js";
 import { anotherBundle, modelInfoOf } from "#libs/rpc/model-info.js";
-import { count, recordDuration } from "#libs/telemetry/metrics.js";
-import { ATTRIBUTES, METRICS, SPANS } from "#libs/telemetry/names.js";
-import { inContext, openSpan } from "#libs/telemetry/spans.js";
-import type { Engine } from "./engine/engine.js";
-import type { SequenceEvent, SequenceRequest } from "./engine/sequence.js";
-import type { Ticket, WaitingLine } from "./engine/waiting-line.js";
+import { inContext } from "#libs/telemetry/spans.js";
+import type { GenerationEvent } from "./engine/generation.js";
+import type { ThreadEngine } from "./engine/thread-engine.js";
+import { CallMetrics } from "./call-metrics.js";
+import { ImageSpans } from "./image-spans.js";
 import { validateGeneration, type ValidGeneration } from "./validate.js";
 
 type Response = MessageInitShape<typeof GenerateResponseSchema>;
@@ -23,34 +20,29 @@ type Response = MessageInitShape<typeof GenerateResponseSchema>;
 /** What the service works with; all of it stays the caller's to close. */
 export interface GeneratorParts {
   readonly bundle: Bundle;
-  readonly engine: Engine;
-  readonly line: WaitingLine;
+  readonly engine: Pick<ThreadEngine, "generate" | "layout" | "snapshot">;
+  /** Requests that may wait. */
   readonly maxWaiting: number;
   readonly tokenizer: ServiceClient<typeof TokenizerService>;
 }
 
 /** One request on its way: what every step of it needs. */
-interface Job {
+interface Call {
   readonly parts: GeneratorParts;
   readonly valid: ValidGeneration;
   readonly signal: AbortSignal;
+  readonly deadline: number;
   /** Parent of all spans: `yield` loses the active context. */
   readonly parent: Context;
   readonly arrivedAt: number;
 }
 
 function settingsOf(valid: ValidGeneration): MessageInitShape<typeof GenerationSettingsSchema> {
-  const { guidanceScale, temperature, topK, topP, seed, imageCount } = valid;
-  return { guidanceScale, temperature, topK, topP, seed, imageCount };
+  const { guidanceScale, temperature, topK, topP, seed, images } = valid;
+  return { guidanceScale, temperature, topK, topP, seed, imageCount: images.length };
 }
 
-function sequenceOf(valid: ValidGeneration, encoded: EncodeResponse, imageIndex: number): SequenceRequest {
-  const { guidanceScale, temperature, topK, topP, seed } = valid;
-  const { promptTokens, negativePromptTokens } = encoded;
-  return { promptTokens, negativePromptTokens, guidanceScale, temperature, topK, topP, seed, imageIndex };
-}
-
-async function tokenize({ parts, valid, signal, parent }: Job, deadline: number): Promise<EncodeResponse> {
+async function tokenize({ parts, valid, signal, parent, deadline }: Call): Promise<EncodeResponse> {
   const { prompt, negativePrompt } = valid;
   const text = negativePrompt === undefined ? { prompt } : { prompt, negativePrompt };
   const encoded = await inContext(parent, () => parts.tokenizer.encode(text, { signal, deadline }));
@@ -60,109 +52,94 @@ async function tokenize({ parts, valid, signal, parent }: Job, deadline: number)
   return encoded;
 }
 
-async function* waitForTurn({ signal, parent, arrivedAt }: Job, ticket: Ticket): AsyncGenerator<Response> {
-  const span = openSpan(SPANS.queue, { parent });
-  try {
-    for await (const position of ticket.turn({ signal })) {
-      span.set({ [ATTRIBUTES.queuePosition]: position });
-      yield { event: { case: "queued", value: { position } } };
-    }
-  } catch (error) {
-    span.fail(error);
-    throw error;
-  } finally {
-    span.end();
-    recordDuration(METRICS.queueTime, performance.now() - arrivedAt);
-  }
+function startedOf({ parts, valid }: Call, encoded: EncodeResponse): MessageInitShape<typeof StartedSchema> {
+  return {
+    model: modelInfoOf(parts.bundle),
+    settings: settingsOf(valid),
+    promptTokenCount: encoded.promptTokens.length,
+    negativePromptTokenCount: valid.guidanceScale === 1 ? 0 : encoded.negativePromptTokens.length,
+    imageTokenCount: parts.engine.layout.imageTokenCount,
+  };
 }
 
-/** Pass an image's events on, with a span each for prefill and decode. */
-async function* traced(job: Job, request: SequenceRequest): AsyncGenerator<SequenceEvent> {
-  const attributes = { [ATTRIBUTES.imageIndex]: request.imageIndex };
-  let span = openSpan(SPANS.prefill, { parent: job.parent, attributes });
-  try {
-    for await (const event of job.parts.engine.generate(request, { signal: job.signal })) {
-      if (event.type === "prefilled") {
-        span.end();
-        span = openSpan(SPANS.decode, { parent: job.parent, attributes });
-      }
-      yield event;
-    }
-  } catch (error) {
-    span.fail(error);
-    throw error;
-  } finally {
-    span.end();
-  }
-}
+/** Turns the engine's events into the call's responses. */
+class Responses {
+  readonly #call: Call;
+  readonly #encoded: EncodeResponse;
+  readonly #tokenizeMs: number;
+  readonly #queueMs = new Map<number, number>();
 
-async function* generateOne(
-  job: Job, request: SequenceRequest, waited: { readonly queueMs: number; readonly tokenizeMs: number },
-): AsyncGenerator<Response> {
-  const { imageIndex } = request;
-  for await (const event of traced(job, request)) {
+  constructor(call: Call, encoded: EncodeResponse) {
+    this.#call = call;
+    this.#encoded = encoded;
+    this.#tokenizeMs = performance.now() - call.arrivedAt;
+  }
+
+  of(event: GenerationEvent): Response | undefined {
+    const { parts, arrivedAt } = this.#call;
+    if (event.type === "queued") {
+      const { position, estimatedStartMs } = event;
+      return { event: { case: "queued", value: { position, estimatedStartMs } } };
+    }
+    if (event.type === "started") {
+      const isFirst = this.#queueMs.size === 0;
+      this.#queueMs.set(event.imageIndex, performance.now() - arrivedAt - this.#tokenizeMs);
+      return isFirst ? { event: { case: "started", value: startedOf(this.#call, this.#encoded) } } : undefined;
+    }
     if (event.type === "tokens") {
-      if (event.offset === 0) recordDuration(METRICS.timeToFirstToken, performance.now() - job.arrivedAt);
-      count(METRICS.imageTokens, event.tokens.length);
-      yield {
-        event: { case: "tokenChunk", value: { imageIndex, offset: event.offset, tokens: [...event.tokens] } },
-      };
+      const { imageIndex, offset, tokens } = event;
+      return { event: { case: "tokenChunk", value: { imageIndex, offset, tokens: [...tokens] } } };
     }
-    if (event.type === "finished") {
-      count(METRICS.images, 1);
-      yield {
-        event: {
-          case: "imageFinished",
-          value: {
-            imageIndex, finishReason: FinishReason.COMPLETE, tokenCount: job.parts.engine.layout.imageTokenCount,
-            timings: { ...waited, ...event.timings },
-          },
-        },
-      };
-    }
+    if (event.type === "prefilled") return undefined;
+    const { imageIndex } = event;
+    const timings = { tokenizeMs: this.#tokenizeMs, queueMs: this.#queueMs.get(imageIndex)!, ...event.timings };
+    const { imageTokenCount: tokenCount } = parts.engine.layout;
+    return { event: { case: "imageFinished", value: { imageIndex, finishReason: FinishReason.COMPLETE, tokenCount, timings } } };
   }
 }
 
-async function* generate(job: Job, deadline: number): AsyncGenerator<Response> {
-  const { parts, valid, arrivedAt } = job;
-  const ticket = parts.line.enter();
+async function* generate(call: Call): AsyncGenerator<Response> {
+  const { parts, valid, signal, deadline } = call;
+  const metrics = new CallMetrics(call.arrivedAt);
+  let spans: ImageSpans | undefined;
+  let failure: unknown;
   try {
-    const encoded = await tokenize(job, deadline);
-    const tokenizeMs = performance.now() - arrivedAt;
-    yield* waitForTurn(job, ticket);
-    const queueMs = performance.now() - arrivedAt - tokenizeMs;
-    const isGuided = valid.guidanceScale !== 1;
-    const started: MessageInitShape<typeof StartedSchema> = {
-      model: modelInfoOf(parts.bundle),
-      settings: settingsOf(valid),
-      promptTokenCount: encoded.promptTokens.length,
-      negativePromptTokenCount: isGuided ? encoded.negativePromptTokens.length : 0,
-      imageTokenCount: parts.engine.layout.imageTokenCount,
-    };
-    yield { event: { case: "started", value: started } };
-    for (let imageIndex = 0; imageIndex < valid.imageCount; imageIndex++) {
-      yield* generateOne(job, sequenceOf(valid, encoded, imageIndex), { queueMs, tokenizeMs });
+    const encoded = await tokenize(call);
+    const responses = new Responses(call, encoded);
+    spans = new ImageSpans(call.parent);
+    const request = { ...valid, promptTokens: encoded.promptTokens, negativePromptTokens: encoded.negativePromptTokens, deadline };
+    for await (const event of parts.engine.generate(request, { signal })) {
+      spans.note(event);
+      metrics.note(event);
+      const response = responses.of(event);
+      if (response !== undefined) yield response;
     }
+  } catch (error) {
+    failure = error;
+    throw error;
   } finally {
-    ticket.leave();
+    spans?.end(failure);
+    metrics.end(failure === undefined ? undefined : AppError.from(failure).kind);
   }
 }
 
-/** The calls of GeneratorService over an engine that works on one request at a time. */
+/** The calls of GeneratorService over an engine. */
 export function generatorService(parts: GeneratorParts): ServiceImplementation<typeof GeneratorService> {
-  const { bundle, line, maxWaiting } = parts;
+  const { bundle, engine, maxWaiting } = parts;
   return {
     async *generate(request: GenerateRequest, { signal, deadline }: CallContext) {
       const valid = validateGeneration(request.generation, bundle.manifest);
-      yield* generate({ parts, valid, signal, parent: context.active(), arrivedAt: performance.now() }, deadline);
+      yield* generate({ parts, valid, signal, deadline, parent: context.active(), arrivedAt: performance.now() });
     },
     generateStages() {
       throw unsupported(`${bundle.manifest.name} has discrete tokens: use Generate`);
     },
     async getGeneratorInfo() {
+      const { waitingRequests, running, slots, filledPositions, maxPositions } = engine.snapshot;
       return {
         model: modelInfoOf(bundle), defaults: bundle.manifest.defaults, maxImageCount: MAX_IMAGE_COUNT,
-        maxQueueLength: maxWaiting, queueLength: line.waiting,
+        maxQueueLength: maxWaiting, queueLength: waitingRequests, maxRunning: Math.floor(slots.total / 2), running,
+        kvCacheUsage: filledPositions / maxPositions,
       };
     },
   };

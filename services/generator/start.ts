@@ -3,11 +3,10 @@ import { connect } from "#libs/rpc/client.js";
 import { GeneratorService } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
 import { TokenizerService } from "#libs/rpc/gen/tessera/v1/tokenizer_pb.js";
 import { startService, type RunningService } from "#libs/rpc/service.js";
-import { METRICS } from "#libs/telemetry/names.js";
-import { observe } from "#libs/telemetry/metrics.js";
 import type { GeneratorConfig } from "./config.js";
 import { ThreadEngine } from "./engine/thread-engine.js";
-import { WaitingLine } from "./engine/waiting-line.js";
+import { reportEngine } from "./engine-metrics.js";
+import { engineLimits } from "./engine-limits.js";
 import { generatorService } from "./service.js";
 
 /** Listen, load the transformer into its thread, warm it up, then serve. */
@@ -23,16 +22,16 @@ export function startGenerator(
     async load() {
       const bundle = await openBundle(config.bundleFolder);
       const { manifest } = bundle;
-      const { threads, provider } = config;
-      const graphFile = bundle.path(manifest.transformer.file);
-      const engine = await ThreadEngine.open({ graphFile, manifest, threads, provider });
+      const { threads, provider, maxQueueLength, stallMs } = config;
+      const engine = await ThreadEngine.open({
+        graphFile: bundle.path(manifest.transformer.file), manifest, session: { threads, provider },
+        limits: engineLimits(manifest, config),
+      });
+      reportEngine(engine);
       const tokenizer = connect(TokenizerService, config.tokenizerAddress, { security: config.security, caller: "generator" });
-      const line = new WaitingLine(config.maxQueueLength);
-      observe(METRICS.queueLength, () => line.waiting);
       return {
-        implementation: generatorService({
-          bundle, engine, line, maxWaiting: config.maxQueueLength, tokenizer: tokenizer.client,
-        }),
+        implementation: generatorService({ bundle, engine, maxWaiting: maxQueueLength, tokenizer: tokenizer.client }),
+        isStalled: () => engine.isStalled(stallMs),
         ended: engine.ended,
         async close() {
           tokenizer.close();

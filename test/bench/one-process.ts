@@ -3,6 +3,7 @@ import { openBundle, type Bundle } from "#libs/bundle/bundle.js";
 import { ImageFormat } from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
 import { Detokenizer } from "#services/decoder/detokenizer.js";
 import { encodeImage } from "#services/decoder/encode.js";
+import { engineLimits } from "#services/generator/engine-limits.js";
 import { ThreadEngine } from "#services/generator/engine/thread-engine.js";
 import { TextTokenizer, type TokenizerFile } from "#services/tokenizer/text-tokenizer.js";
 
@@ -37,7 +38,8 @@ export class OneProcess {
     const { manifest } = bundle;
     const file = JSON.parse(await readFile(bundle.path("tokenizer.json"), "utf8")) as TokenizerFile;
     const session = { threads: 1, provider: "cpu" } as const;
-    const engine = await ThreadEngine.open({ graphFile: bundle.path(manifest.transformer.file), manifest, ...session });
+    const limits = engineLimits(manifest, { maxRunning: 1, kvCacheMib: 1024, maxQueueLength: 0 });
+    const engine = await ThreadEngine.open({ graphFile: bundle.path(manifest.transformer.file), manifest, session, limits });
     const detokenizer = await Detokenizer.open({
       graphFile: bundle.path(manifest.decoder.file), image: manifest.image, ...session,
     });
@@ -92,7 +94,10 @@ export class OneProcess {
     const tokens = new Uint32Array(this.#engine.layout.imageTokenCount);
     const timings = { prefillMs: 0, decodeMs: 0 };
     const { signal } = new AbortController();
-    for await (const event of this.#engine.generate({ ...defaults, ...request, imageIndex: 0 }, { signal })) {
+    const images = [{ imageIndex: 0, prefix: [] }];
+    const speculation = { draftWindow: "auto", verification: "coupled" } as const;
+    const asked = { ...defaults, ...request, images, speculation, priority: "normal", deadline: Infinity } as const;
+    for await (const event of this.#engine.generate(asked, { signal })) {
       if (event.type === "tokens") tokens.set(event.tokens, event.offset);
       if (event.type === "finished") ({ prefillMs: timings.prefillMs, decodeMs: timings.decodeMs } = event.timings);
     }

@@ -7,7 +7,7 @@ import { connect, type Connection } from "#libs/rpc/client.js";
 import type { Definition, ServiceImplementation } from "#libs/rpc/definition.js";
 import { GeneratorService, type GenerateResponse } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
 import { TokenizerService } from "#libs/rpc/gen/tessera/v1/tokenizer_pb.js";
-import { Priority, type GenerationSchema } from "#libs/rpc/gen/tessera/v1/types_pb.js";
+import { type GenerationSchema } from "#libs/rpc/gen/tessera/v1/types_pb.js";
 import { implement, startServer, type RunningServer } from "#libs/rpc/server.js";
 import type { RunningService } from "#libs/rpc/service.js";
 import { startGenerator } from "#services/generator/start.js";
@@ -48,7 +48,7 @@ before(async () => {
   tokenizer.setServing(true);
   generator = await startGenerator({
     address: "127.0.0.1:0", bundleFolder: bundle.folder, tokenizerAddress: tokenizer.address, threads: 1,
-    provider: "cpu", maxQueueLength: MAX_QUEUE_LENGTH,
+    provider: "cpu", maxQueueLength: MAX_QUEUE_LENGTH, maxRunning: 1, kvCacheMib: 64, stallMs: 30_000,
   });
   connection = connect(GeneratorService, generator.address);
 });
@@ -108,7 +108,7 @@ test("a generation starts, streams whole images and says where the time went", a
   assert.equal(started.value.model!.digest, bundle.digest);
   const finished = events.at(-1)!;
   assert.ok(finished.case === "imageFinished");
-  assert.equal(finished.value.timings!.decodeSteps, total - 1);
+  assert.ok(finished.value.timings!.decodeSteps + finished.value.timings!.acceptedTokens >= total - 1);
   assert.ok(finished.value.timings!.decodeMs > 0);
 });
 
@@ -138,9 +138,7 @@ test("every field out of range is named", async () => {
   ]);
 });
 
-test("what this build cannot do is refused, not ignored", async () => {
-  await rejects(collect({ ...GENERATION, priority: Priority.HIGH }), "unsupported");
-  await rejects(collect({ ...GENERATION, prefixes: [{ imageIndex: 0, tokens: [1] }] }), "unsupported");
+test("a model with discrete tokens refuses to generate stages", async () => {
   await rejects((async () => {
     for await (const _ of connection.client.generateStages((async function* () {})()));
   })(), "unsupported");

@@ -1,19 +1,265 @@
-import type { AppError } from "#libs/errors/errors.js";
-import type { ModelLayout } from "./model.js";
-import type { SequenceEvent, SequenceRequest } from "./sequence.js";
+import { type AppError, deadlineExceeded, invalidRequest, overloaded } from "#libs/errors/errors.js";
+import { estimate, isHopeless, type Estimate, type Pace, type Work } from "./admission.js";
+import type { GenerationRequest } from "./generation.js";
+import { Job, type Listener } from "./job.js";
+import type { Model, ModelLayout } from "./model.js";
+import { type Losses, ModelRunner, type PassRecord, type RunnerLimits } from "./model-runner.js";
+import { inTurn, planAdmission } from "./scheduler.js";
+import { Sequence, type SequenceStatus } from "./sequence.js";
+import type { EngineSnapshot } from "./snapshot.js";
 
-/** What turns prompts into image tokens; knows ids only: no text, no wire format. */
-export interface Engine {
-  readonly layout: ModelLayout;
-  /** Settles once the engine can work no more: undefined after `close()`, the error if it died. Never rejects. */
-  readonly ended: Promise<AppError | undefined>;
+/** How much an engine may hold. */
+export interface EngineLimits extends RunnerLimits {
+  /** Requests that may wait for their first image to start. */
+  readonly maxWaiting: number;
+}
+
+/** How much the latest step counts in the pace. */
+const WEIGHT = 0.1;
+
+/**
+ * Generates image tokens for many requests at once. Works one step after the other: every image at work gets its next
+ * token or tokens in each, and requests come and go between steps. Speaks ids only: no text, no wire format.
+ *
+ * A request's tokens depend on its prompt, settings and seed alone: not on its companions, on when it came or on what was
+ * drafted.
+ */
+export class Engine {
+  readonly #layout: ModelLayout;
+  readonly #limits: EngineLimits;
+  readonly #runner: ModelRunner;
+  readonly #jobs = new Map<number, Job>();
+  /** Every sequence that has not ended, in order of arrival. */
+  readonly #jobOf = new Map<Sequence, Job>();
+  #pace: Pace | undefined;
+  #nextId = 0;
+  #steps = 0;
+  #stepMs = 0;
+  #ended = {
+    imageTokens: 0, draftedTokens: 0, acceptedTokens: 0, preemptions: 0, reusedPromptTokens: 0, reusedNegativeTokens: 0,
+  };
+
+  constructor(model: Model, limits: EngineLimits) {
+    this.#layout = model.layout;
+    this.#limits = limits;
+    this.#runner = new ModelRunner(model, limits);
+  }
+
+  /** Run passes of many sizes, to learn what they cost and to make the model allocate what it needs. */
+  warmUp(maxMs: number): Promise<void> {
+    return this.#runner.warmUp(maxMs);
+  }
+
   /**
-   * Generate one image. When the iteration ends, for whatever reason, the engine has stopped working on it.
-   * @throws the signal's reason, at most one decode step after it aborts.
+   * Take a request in. Its listener hears all of it from now on; `abort` with the id that is returned ends it early.
+   * @throws AppError "invalid-request" if it needs more positions than a row has, "overloaded" if too many requests wait,
+   *   "deadline-exceeded" if its deadline can't hold.
    */
-  generate(
-    request: SequenceRequest, options: { readonly signal: AbortSignal },
-  ): AsyncGenerator<SequenceEvent, void, undefined>;
-  /** Stop and free everything; calling it again does nothing. */
-  close(): Promise<void>;
+  submit(request: GenerationRequest, listener: Listener): number {
+    this.#checkPositions(request);
+    const { acceptance } = this.#runner.speculation;
+    const sequences = request.images.map((image) => new Sequence(this.#nextId++, request, image, acceptance));
+    const expected = this.#estimate(sequences);
+    const waiting = this.#waitingJobs;
+    const startsNow = waiting === 0 && this.#runner.batch.freeRows >= sequences[0]!.rows;
+    if (!startsNow && waiting >= this.#limits.maxWaiting) {
+      throw overloaded(`the queue is full: ${waiting} requests wait`, Math.ceil(expected.startMs) + 1);
+    }
+    if (isHopeless(expected, request.deadline - Date.now())) {
+      throw deadlineExceeded(`the deadline can't hold: the images are expected in ${Math.ceil(expected.finishMs)} ms`);
+    }
+    const job = new Job(request, sequences, listener);
+    const id = sequences[0]!.id;
+    this.#jobs.set(id, job);
+    for (const sequence of sequences) this.#jobOf.set(sequence, job);
+    return id;
+  }
+
+  /** End a request with an error of the caller's choice; done before the next step begins. Ids that are over are ignored. */
+  abort(id: number, error: AppError): void {
+    const job = this.#jobs.get(id);
+    if (job !== undefined) job.abortion ??= error;
+  }
+
+  /** Whether nothing is left to do. */
+  get isIdle(): boolean {
+    return this.#jobs.size === 0;
+  }
+
+  /** Give up what was aborted, give rows to whoever is next, and bring every image at work one pass further. */
+  async step(): Promise<void> {
+    const startedAt = performance.now();
+    this.#sweep();
+    this.#admit();
+    this.#announceQueue();
+    this.#lose(await this.#runner.prefill(this.#withStatus("prefill")));
+    this.#join();
+    // The first token of an image that was nearly complete is also its last.
+    this.#handOn();
+    const tokensBefore = this.#tokenCount();
+    this.#lose(await this.#runner.decode());
+    this.#learnPace(performance.now() - startedAt, this.#tokenCount() - tokensBefore);
+    this.#handOn();
+    this.#steps++;
+    this.#stepMs += performance.now() - startedAt;
+  }
+
+  /** The passes of the model since the last call. */
+  takePasses(): readonly PassRecord[] {
+    return this.#runner.takePasses();
+  }
+
+  /** How it stands; to be looked at between steps. */
+  get snapshot(): EngineSnapshot {
+    const waiting = this.#withStatus("waiting");
+    const { batch, passMs, passes } = this.#runner;
+    const guided = { id: -1, rows: 2, priority: "normal" as const, arrivedAt: performance.now(), tokens: [] };
+    return {
+      waitingRequests: this.#waitingJobs,
+      waiting: waiting.length,
+      running: this.#running.length,
+      slots: batch.slots,
+      waitingTokens: waiting.reduce((sum, { tokens }) => sum + this.#layout.imageTokenCount - tokens.length, 0),
+      filledPositions: batch.filledPositions,
+      maxPositions: this.#limits.maxRows * this.#limits.maxRowPositions,
+      estimatedStartMs: this.#estimate([guided]).startMs,
+      counters: { ...this.#ended, steps: this.#steps, stepMs: this.#stepMs, passMs, decodePasses: passes },
+    };
+  }
+
+  /** What is wrong with the books, in words; empty if nothing is. */
+  checkInvariants(): readonly string[] {
+    const { batch, promptsInUse } = this.#runner;
+    const problems = [...batch.checkInvariants()];
+    const rows = this.#running.reduce((sum, sequence) => sum + sequence.rows, 0);
+    if (rows !== batch.slots.reserved) problems.push(`${batch.slots.reserved} rows are reserved, ${rows} are needed`);
+    if (this.isIdle && promptsInUse > 0) problems.push(`${promptsInUse} prompts are in use by nobody`);
+    if (this.isIdle && this.#jobOf.size > 0) problems.push(`${this.#jobOf.size} sequences belong to no request`);
+    return problems;
+  }
+
+  get #waitingJobs(): number {
+    return [...this.#jobs.values()].filter(({ isStarted }) => !isStarted).length;
+  }
+
+  #withStatus(wanted: SequenceStatus): readonly Sequence[] {
+    return [...this.#jobOf.keys()].filter(({ status }) => status === wanted);
+  }
+
+  get #running(): readonly Sequence[] {
+    return [...this.#jobOf.keys()].filter(({ status }) => status === "prefill" || status === "decode");
+  }
+
+  #checkPositions({ promptTokens, negativePromptTokens, guidanceScale }: GenerationRequest): void {
+    const prompts = guidanceScale === 1 ? [promptTokens] : [promptTokens, negativePromptTokens];
+    const most = this.#limits.maxRowPositions - this.#layout.imageTokenCount + 1;
+    const longest = Math.max(...prompts.map(({ length }) => length));
+    if (longest > most) throw invalidRequest("generation.prompt", `at most ${most} text tokens`, longest);
+  }
+
+  /** When sequences, in the queue already or not, are likely to be served. */
+  #estimate(own: readonly Pick<Sequence, "id" | "rows" | "priority" | "arrivedAt" | "tokens">[]): Estimate {
+    const work = ({ rows, tokens }: { readonly rows: number; readonly tokens: readonly number[] }): Work => (
+      { rows, tokens: this.#layout.imageTokenCount - tokens.length }
+    );
+    const queue = inTurn([...new Set([...this.#withStatus("waiting"), ...own])], performance.now());
+    const ahead = queue.slice(0, queue.indexOf(own[0]!));
+    const pace = this.#pace ?? { msPerToken: this.#runner.speculation.passCost.estimate(2) };
+    return estimate(this.#running.map(work), ahead.map(work), own.map(work), this.#limits.maxRows, pace);
+  }
+
+  /** Give up what was aborted or is past its deadline. */
+  #sweep(): void {
+    for (const job of this.#jobs.values()) {
+      if (job.request.deadline <= Date.now()) job.abortion ??= deadlineExceeded();
+      if (job.abortion !== undefined) this.#end(job, job.abortion);
+    }
+  }
+
+  #admit(): void {
+    const waiting = this.#withStatus("waiting");
+    if (waiting.length === 0) return;
+    const plan = planAdmission(waiting, this.#running, this.#runner.batch.freeRows, performance.now());
+    const sequences = new Map([...this.#jobOf.keys()].map((sequence) => [sequence.id, sequence]));
+    for (const id of plan.preempt) {
+      const sequence = sequences.get(id)!;
+      this.#runner.leave(sequence);
+      sequence.status = "waiting";
+      sequence.preemptions++;
+    }
+    for (const id of plan.admit) {
+      const sequence = sequences.get(id)!;
+      this.#runner.admit(sequence);
+      this.#jobOf.get(sequence)!.started(sequence);
+    }
+  }
+
+  /** Tell those who wait their place in the queue. */
+  #announceQueue(): void {
+    const told = new Set<Job>();
+    for (const sequence of inTurn(this.#withStatus("waiting"), performance.now())) {
+      const job = this.#jobOf.get(sequence)!;
+      if (job.isStarted || told.has(job)) continue;
+      told.add(job);
+      job.queued(told.size, () => this.#estimate([sequence]).startMs);
+    }
+  }
+
+  #join(): void {
+    for (const sequence of this.#withStatus("prefill")) {
+      if (this.#runner.join(sequence)) this.#jobOf.get(sequence)!.prefilled(sequence);
+    }
+  }
+
+  /** Send new tokens on; let go of what is complete. */
+  #handOn(): void {
+    for (const sequence of this.#withStatus("decode")) {
+      const job = this.#jobOf.get(sequence)!;
+      const isComplete = sequence.tokens.length === this.#layout.imageTokenCount;
+      job.progressed(sequence, isComplete);
+      if (!isComplete) continue;
+      this.#release(sequence);
+      job.finished(sequence);
+      if (job.sequences.every(({ status }) => status === "finished")) this.#end(job);
+    }
+  }
+
+  #lose(losses: Losses): void {
+    for (const [sequence, error] of losses) {
+      const job = this.#jobOf.get(sequence);
+      if (job !== undefined) this.#end(job, error);
+    }
+  }
+
+  #end(job: Job, error?: AppError): void {
+    for (const sequence of job.sequences) this.#release(sequence);
+    this.#jobs.delete(job.sequences[0]!.id);
+    job.ended(error);
+  }
+
+  #release(sequence: Sequence): void {
+    if (sequence.status === "finished") return;
+    if (sequence.status !== "waiting") this.#runner.leave(sequence);
+    sequence.status = "finished";
+    this.#jobOf.delete(sequence);
+    this.#ended.imageTokens += sequence.newTokens;
+    this.#ended.draftedTokens += sequence.draftedTokens;
+    this.#ended.acceptedTokens += sequence.acceptedTokens;
+    this.#ended.preemptions += sequence.preemptions;
+    this.#ended.reusedPromptTokens += sequence.reusedPromptTokens;
+    this.#ended.reusedNegativeTokens += sequence.reusedNegativeTokens;
+  }
+
+  #tokenCount(): number {
+    return this.#withStatus("decode").reduce((sum, { tokens }) => sum + tokens.length, 0);
+  }
+
+  /** @param tokens that a step brought to all images together. */
+  #learnPace(stepMs: number, tokens: number): void {
+    const images = this.#withStatus("decode").length;
+    if (images === 0 || tokens === 0) return;
+    const msPerToken = (stepMs * images) / tokens;
+    const known = this.#pace?.msPerToken ?? msPerToken;
+    this.#pace = { msPerToken: known + WEIGHT * (msPerToken - known) };
+  }
 }

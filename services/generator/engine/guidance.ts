@@ -1,15 +1,13 @@
 /**
- * Classifier-free guidance: `u + s * (c - u)`.
- * @param logits `[2, V]`; row 0 conditional, row 1 unconditional. Row 0 is overwritten.
- * @param guidanceScale unitless; 1 gives the conditional row back.
- * @returns `[V]`, a view of row 0.
+ * Classifier-free guidance: `u + s * (c - u)`, in place.
+ * @param conditional `[V]` logits; overwritten by the guided ones.
+ * @param unconditional `[V]` logits.
+ * @param guidanceScale unitless; 1 leaves `conditional` as it is.
  * @see Ho & Salimans, arXiv 2207.12598
  */
-export function guide(logits: Float32Array, guidanceScale: number): Float32Array {
-  const size = logits.length / 2;
-  for (let v = 0; v < size; v++) {
-    const unconditional = logits[size + v]!;
-    logits[v] = unconditional + guidanceScale * (logits[v]! - unconditional);
+export function guide(conditional: Float32Array, unconditional: Float32Array, guidanceScale: number): void {
+  for (let v = 0; v < conditional.length; v++) {
+    const u = unconditional[v]!;
+    conditional[v] = u + guidanceScale * (conditional[v]! - u);
   }
-  return logits.subarray(0, size);
 }

@@ -1,63 +1,146 @@
-import type { ModelLayout } from "./model.js";
+import type { ModelLayout, PassOutput } from "./model.js";
 
 /** Added to the attention score of a position that must not be seen. */
 export const MASKED = -1e9;
 
+/** Positions that a row grows by, at least. */
+const MIN_GROWTH = 32;
+
+/** New positions of one pass, as the model returned them. */
+export interface NewPositions extends Pick<PassOutput, "newKeys" | "newValues"> {
+  /** Rows of the pass. */
+  readonly rows: number;
+  /** Positions a row in the pass. */
+  readonly count: number;
+}
+
 /**
- * Keys and values of a few rows, each with its own length. Buffers are allocated once, at full capacity, and are handed
- * to the model as they are; the model gives back only new positions, which `append` writes in place.
+ * Keys and values of a few rows, each with its own length. Buffers are allocated once at their full size, which costs no
+ * memory before it is written; a row's stride follows the longest row, so that a pass over all rows never reads much
+ * more than is filled. Changing the stride moves the rows, once in many steps.
+ *
+ * Buffers are handed to the model as they are; it gives back only new positions, which `append` writes in place.
  */
 export class KvCache {
-  /** One buffer a layer, `[rows, heads, headSize, capacity]`. */
+  /** One buffer a layer, `[rows, heads, headSize, capacity]` in its first elements. */
   readonly keys: readonly Float32Array[];
-  /** One buffer a layer, `[rows, heads, capacity, headSize]`. */
+  /** One buffer a layer, `[rows, heads, capacity, headSize]` in its first elements. */
   readonly values: readonly Float32Array[];
   /** `[rows, capacity]`: 0 where a position is filled, MASKED where it is not. */
   readonly bias: Float32Array;
   /** Filled positions of each row. */
   readonly lengths: Int32Array;
-  readonly capacity: number;
+  readonly rows: number;
+  readonly maxCapacity: number;
   readonly #layout: ModelLayout;
+  readonly #growth: number;
+  #capacity = 0;
 
-  /** @param capacity positions a row can hold. */
-  constructor(layout: ModelLayout, rows: number, capacity: number) {
+  /** @param maxCapacity positions a row can ever hold. */
+  constructor(layout: ModelLayout, rows: number, maxCapacity: number) {
     this.#layout = layout;
-    this.capacity = capacity;
-    const size = rows * layout.keyValueHeads * layout.headSize * capacity;
+    this.rows = rows;
+    this.maxCapacity = maxCapacity;
+    this.#growth = Math.max(MIN_GROWTH, Math.ceil(maxCapacity / 32));
+    const size = rows * layout.keyValueHeads * layout.headSize * maxCapacity;
     this.keys = Array.from({ length: layout.layers }, () => new Float32Array(size));
     this.values = Array.from({ length: layout.layers }, () => new Float32Array(size));
-    this.bias = new Float32Array(rows * capacity).fill(MASKED);
+    this.bias = new Float32Array(rows * maxCapacity);
     this.lengths = new Int32Array(rows);
   }
 
+  /** Bytes that one row of `positions` positions takes in the cache of such a model. */
+  static rowBytes({ layers, keyValueHeads, headSize }: ModelLayout, positions: number): number {
+    return 2 * layers * keyValueHeads * headSize * positions * Float32Array.BYTES_PER_ELEMENT;
+  }
+
+  /** Positions a row has room for now: the stride of the buffers. */
+  get capacity(): number {
+    return this.#capacity;
+  }
+
   /**
-   * Append `count` new positions to rows `firstRow .. firstRow + rows - 1`.
-   * @param newKeys `[layers, rows, heads, headSize, count]`.
-   * @param newValues `[layers, rows, heads, count, headSize]`.
+   * Make room for `positions` positions in every row, and give room up that is far more than that.
+   * @throws RangeError beyond `maxCapacity`.
    */
-  append(firstRow: number, rows: number, count: number, newKeys: Float32Array, newValues: Float32Array): void {
+  reserve(positions: number): void {
+    if (positions > this.maxCapacity) throw new RangeError(`a row holds ${this.maxCapacity} positions, not ${positions}`);
+    const wanted = Math.min(this.maxCapacity, Math.ceil(positions / this.#growth) * this.#growth);
+    if (wanted > this.#capacity || wanted + this.#growth < this.#capacity) this.#restride(wanted);
+  }
+
+  /** Append the first `count` of a pass's new positions in its row `from` to this cache's row `row`. */
+  append(row: number, pass: NewPositions, from: number, count: number): void {
     const { layers, keyValueHeads: heads, headSize } = this.#layout;
-    const { capacity } = this;
-    let from = 0;
+    const capacity = this.#capacity;
+    const length = this.lengths[row]!;
+    if (length + count > capacity) throw new RangeError(`row ${row} has no room for ${count} positions behind ${length}`);
     for (let layer = 0; layer < layers; layer++) {
       const keys = this.keys[layer]!;
       const values = this.values[layer]!;
-      for (let row = firstRow; row < firstRow + rows; row++) {
-        const length = this.lengths[row]!;
-        for (let head = 0; head < heads; head++) {
-          const base = (row * heads + head) * headSize * capacity;
-          values.set(newValues.subarray(from, from + count * headSize), base + length * headSize);
-          for (let d = 0; d < headSize; d++) {
-            for (let s = 0; s < count; s++) keys[base + d * capacity + length + s] = newKeys[from + d * count + s]!;
+      for (let head = 0; head < heads; head++) {
+        const source = ((layer * pass.rows + from) * heads + head) * headSize * pass.count;
+        const base = (row * heads + head) * headSize * capacity;
+        values.set(pass.newValues.subarray(source, source + count * headSize), base + length * headSize);
+        for (let d = 0; d < headSize; d++) {
+          for (let s = 0; s < count; s++) {
+            keys[base + d * capacity + length + s] = pass.newKeys[source + d * pass.count + s]!;
           }
-          from += count * headSize;
         }
       }
     }
-    for (let row = firstRow; row < firstRow + rows; row++) {
-      const start = row * capacity + this.lengths[row]!;
-      this.bias.fill(0, start, start + count);
-      this.lengths[row]! += count;
+    this.#setLength(row, length + count);
+  }
+
+  /** Make row `to` a copy of row `from` of `source`, which may be this cache. */
+  copyRow(source: KvCache, from: number, to: number): void {
+    const { layers, keyValueHeads: heads, headSize } = this.#layout;
+    const length = source.lengths[from]!;
+    if (length > this.#capacity) throw new RangeError(`row ${to} has no room for ${length} positions`);
+    for (let layer = 0; layer < layers; layer++) {
+      for (let head = 0; head < heads; head++) {
+        const theirs = (from * heads + head) * headSize * source.#capacity;
+        const ours = (to * heads + head) * headSize * this.#capacity;
+        this.values[layer]!.set(source.values[layer]!.subarray(theirs, theirs + length * headSize), ours);
+        for (let d = 0; d < headSize; d++) {
+          const start = theirs + d * source.#capacity;
+          this.keys[layer]!.set(source.keys[layer]!.subarray(start, start + length), ours + d * this.#capacity);
+        }
+      }
     }
+    this.#setLength(to, length);
+  }
+
+  /** Empty a row. */
+  clear(row: number): void {
+    this.#setLength(row, 0);
+  }
+
+  #setLength(row: number, length: number): void {
+    const start = row * this.#capacity;
+    this.bias.fill(0, start, start + length);
+    this.bias.fill(MASKED, start + length, start + this.#capacity);
+    this.lengths[row] = length;
+  }
+
+  /** Move every row's parts to where the new stride puts them: from the end when it grows, from the start when it shrinks. */
+  #restride(capacity: number): void {
+    const { keyValueHeads: heads, headSize } = this.#layout;
+    const old = this.#capacity;
+    const order = Array.from({ length: this.rows * heads }, (_, i) => (capacity > old ? this.rows * heads - 1 - i : i));
+    const partOrder = Array.from({ length: headSize }, (_, d) => (capacity > old ? headSize - 1 - d : d));
+    for (const index of order) {
+      const length = this.lengths[Math.floor(index / heads)]!;
+      if (length === 0) continue;
+      for (const [layer, keys] of this.keys.entries()) {
+        const start = index * headSize * old;
+        this.values[layer]!.copyWithin(index * headSize * capacity, start, start + length * headSize);
+        for (const d of partOrder) {
+          keys.copyWithin((index * headSize + d) * capacity, start + d * old, start + d * old + length);
+        }
+      }
+    }
+    this.#capacity = capacity;
+    this.lengths.forEach((length, row) => this.#setLength(row, length));
   }
 }

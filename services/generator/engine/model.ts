@@ -11,23 +11,33 @@ export interface ModelLayout {
   readonly tokenOffset: number;
   /** Image tokens in one image. */
   readonly imageTokenCount: number;
+  /** Positions the model was made for: text and image tokens of one branch together. */
+  readonly maxPositions: number;
 }
 
-/** One pass over new positions of consecutive cache rows. */
+/** One pass over S new positions of consecutive cache rows. */
 export interface Pass {
   readonly cache: KvCache;
   readonly firstRow: number;
   readonly rows: number;
   /** `[rows, S]` ids in the transformer's vocabulary; they continue each row from its length in the cache. */
   readonly ids: BigInt64Array;
+  /** First of the S positions whose logits are wanted. */
+  readonly logitsFrom: number;
 }
 
-/** A transformer. Knows nothing of requests, guidance or sampling. */
+/** What a pass gives; valid until the next one. Letters: L layers, H key/value heads, D head size, V codebook size. */
+export interface PassOutput {
+  /** `[rows, S - logitsFrom, V]`: the law of the token after each position. */
+  readonly logits: Float32Array;
+  /** `[L, rows, H, D, S]`. */
+  readonly newKeys: Float32Array;
+  /** `[L, rows, H, S, D]`. */
+  readonly newValues: Float32Array;
+}
+
+/** A transformer. Knows nothing of requests, guidance or sampling, and leaves the cache as it is. */
 export interface Model {
   readonly layout: ModelLayout;
-  /**
-   * Run one pass and append its keys and values to the cache.
-   * @returns `[rows, codebookSize]` logits of the token after each row's last position; valid until the next pass.
-   */
-  forward(pass: Pass): Promise<Float32Array>;
+  forward(pass: Pass): Promise<PassOutput>;
 }

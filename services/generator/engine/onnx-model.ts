@@ -2,14 +2,14 @@ import { Tensor, type InferenceSession } from "onnxruntime-node";
 import type { Manifest } from "#libs/bundle/manifest.js";
 import { createInferenceSession, type SessionOptions } from "#libs/onnx/create-session.js";
 import { MASKED } from "./kv-cache.js";
-import type { Model, ModelLayout, Pass } from "./model.js";
+import type { Model, ModelLayout, Pass, PassOutput } from "./model.js";
 
 /** The sizes that the engine needs, from a bundle. */
 export function layoutOf({ transformer, image }: Manifest): ModelLayout {
   return {
     layers: transformer.layers, keyValueHeads: transformer.keyValueHeads, headSize: transformer.headSize,
     codebookSize: image.codebookSize, tokenOffset: image.tokenOffset,
-    imageTokenCount: image.gridHeight * image.gridWidth,
+    imageTokenCount: image.gridHeight * image.gridWidth, maxPositions: transformer.maxPositions,
   };
 }
 
@@ -40,30 +40,28 @@ export class OnnxModel implements Model {
     return this.#session.release();
   }
 
-  async forward({ cache, firstRow, rows, ids }: Pass): Promise<Float32Array> {
+  async forward({ cache, firstRow, rows, ids, logitsFrom }: Pass): Promise<PassOutput> {
     const { layers, keyValueHeads: heads, headSize } = this.layout;
     const count = ids.length / rows;
     const lengths = cache.lengths.subarray(firstRow, firstRow + rows);
     const past = lengths.every((length) => length === 0) ? 0 : cache.capacity;
     const positions = BigInt64Array.from(ids, (_, i) => BigInt(lengths[Math.floor(i / count)]! + (i % count)));
-    const rowsOf = (buffer: Float32Array, rowSize: number) =>
-      past === 0 ? new Float32Array(0) : buffer.subarray(firstRow * rowSize, (firstRow + rows) * rowSize);
-    const rowSize = heads * headSize * cache.capacity;
+    const rowSize = heads * headSize * past;
+    const rowsOf = (buffer: Float32Array, size: number) => buffer.subarray(firstRow * size, (firstRow + rows) * size);
     const feeds: Record<string, Tensor> = {
       ids: new Tensor("int64", ids, [rows, count]),
       positions: new Tensor("int64", positions, [rows, count]),
-      past_bias: new Tensor("float32", rowsOf(cache.bias, cache.capacity), [rows, 1, 1, past]),
+      past_bias: new Tensor("float32", rowsOf(cache.bias, past), [rows, 1, 1, past]),
       window_bias: new Tensor("float32", causalBias(count), [count, count]),
-      logits_from: new Tensor("int64", BigInt64Array.of(BigInt(count - 1)), [1]),
+      logits_from: new Tensor("int64", BigInt64Array.of(BigInt(logitsFrom)), [1]),
     };
     for (let layer = 0; layer < layers; layer++) {
-      feeds[`past_key.${layer}`] =
-        new Tensor("float32", rowsOf(cache.keys[layer]!, rowSize), [rows, heads, headSize, past]);
-      feeds[`past_value.${layer}`] =
-        new Tensor("float32", rowsOf(cache.values[layer]!, rowSize), [rows, heads, past, headSize]);
+      feeds[`past_key.${layer}`] = new Tensor("float32", rowsOf(cache.keys[layer]!, rowSize), [rows, heads, headSize, past]);
+      feeds[`past_value.${layer}`] = new Tensor("float32", rowsOf(cache.values[layer]!, rowSize), [rows, heads, past, headSize]);
     }
     const { logits, new_key: newKeys, new_value: newValues } = await this.#session.run(feeds);
-    cache.append(firstRow, rows, count, newKeys!.data as Float32Array, newValues!.data as Float32Array);
-    return logits!.data as Float32Array;
+    return {
+      logits: logits!.data as Float32Array, newKeys: newKeys!.data as Float32Array, newValues: newValues!.data as Float32Array,
+    };
   }
 }

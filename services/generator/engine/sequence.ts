@@ -1,36 +1,94 @@
-/** How each token is drawn from the guided distribution. */
-export interface SamplingSettings {
-  /** Divides the logits, >= 0; 0 takes the most likely token. */
-  readonly temperature: number;
-  /** Keeps the k most likely tokens; 0 keeps all. */
-  readonly topK: number;
-  /** Keeps the most likely tokens up to this probability, > 0 .. 1. */
-  readonly topP: number;
-}
+import type { GenerationRequest, GenerationTimings } from "./generation.js";
+import type { Prompt } from "./prompt-cache.js";
+import type { Draft } from "./speculative.js";
 
-/** One image to generate. */
-export interface SequenceRequest extends SamplingSettings {
-  /** Text tokens of the prompt, template included. */
-  readonly promptTokens: readonly number[];
-  /** Text tokens of the unconditional branch; ignored when guidance is off. */
-  readonly negativePromptTokens: readonly number[];
-  /** Unitless, >= 1; 1 runs the conditional branch alone. */
-  readonly guidanceScale: number;
-  /** 64 bits. */
-  readonly seed: bigint;
+/** How much the latest window counts in a sequence's acceptance. */
+const WEIGHT = 0.15;
+
+/** Where a sequence stands: waiting for rows, its prompts in prefill, its rows in the batch, or at its end. */
+export type SequenceStatus = "waiting" | "prefill" | "decode" | "finished";
+
+/** One image's generation: the only state that changes while it runs. */
+export class Sequence {
+  readonly id: number;
+  readonly request: GenerationRequest;
   readonly imageIndex: number;
-}
+  /** Image tokens so far, the prefix included; all of them final. */
+  readonly tokens: number[];
+  readonly arrivedAt: number;
+  status: SequenceStatus = "waiting";
+  /** Conditional, then unconditional unless guidance is off; held during prefill only. */
+  prompts: readonly Prompt[] = [];
+  /** Tokens that may come next. */
+  drafts: readonly Draft[] = [];
+  /** Drafts that were not fed, only to see how good they would have been. */
+  looks: readonly Draft[] = [];
+  /** The law of the last position that was looked at, after all processors: what drafts further ahead are drawn from. */
+  lastLaw: Float32Array | undefined;
+  /** Probability that a draft is right if those before it are. */
+  acceptance: number;
+  /** When its turn came, last. */
+  startedAt = 0;
+  /** Tokens that have been handed on. */
+  emitted: number;
+  emittedAt = 0;
+  /** Passes whose random numbers are its own. */
+  passes = 0;
+  prefilledAt = 0;
+  prefillMs = 0;
+  decodeMs = 0;
+  decodeSteps = 0;
+  draftedTokens = 0;
+  acceptedTokens = 0;
+  preemptions = 0;
+  reusedPromptTokens = 0;
+  reusedNegativeTokens = 0;
+  readonly #prefixLength: number;
 
-/** Where one image's time went. */
-export interface SequenceTimings {
-  readonly prefillMs: number;
-  readonly decodeMs: number;
-  /** Passes after prefill, each over all rows of the guided pair. */
-  readonly decodeSteps: number;
-}
+  /** @param acceptance how good drafts have been for others. */
+  constructor(id: number, request: GenerationRequest, image: GenerationRequest["images"][number], acceptance: number) {
+    this.id = id;
+    this.request = request;
+    this.imageIndex = image.imageIndex;
+    this.tokens = [...image.prefix];
+    this.#prefixLength = image.prefix.length;
+    this.emitted = image.prefix.length;
+    this.acceptance = acceptance;
+    this.arrivedAt = performance.now();
+  }
 
-/** What happens to a sequence, in order: prefilled once, tokens until the image is whole, finished once. */
-export type SequenceEvent =
-  | { readonly type: "prefilled" }
-  | { readonly type: "tokens"; readonly offset: number; readonly tokens: readonly number[] }
-  | { readonly type: "finished"; readonly timings: SequenceTimings };
+  get priority(): GenerationRequest["priority"] {
+    return this.request.priority;
+  }
+
+  /** Tokens drawn here, the prefix left out. */
+  get newTokens(): number {
+    return this.tokens.length - this.#prefixLength;
+  }
+
+  /** Rows of the cache that it needs: one for each branch. */
+  get rows(): number {
+    return this.request.guidanceScale === 1 ? 1 : 2;
+  }
+
+  /** Note how a window of drafts fared. */
+  observe(evaluated: number, accepted: number): void {
+    this.draftedTokens += evaluated;
+    this.acceptedTokens += accepted;
+    if (evaluated > 0) this.acceptance += (1 - (1 - WEIGHT) ** evaluated) * (accepted / evaluated - this.acceptance);
+  }
+
+  /** Note whether a draft that was not fed would have been right. */
+  lookedAt(isRight: boolean): void {
+    this.acceptance += WEIGHT * (Number(isRight) - this.acceptance);
+  }
+
+  /** Its figures for the client. */
+  get timings(): GenerationTimings {
+    const { prefillMs, decodeMs, decodeSteps, draftedTokens, acceptedTokens, preemptions } = this;
+    const { reusedPromptTokens, reusedNegativeTokens } = this;
+    return {
+      prefillMs, decodeMs, decodeSteps, draftedTokens, acceptedTokens, preemptions, reusedPromptTokens, reusedNegativeTokens,
+    };
+  }
+}

@@ -1,77 +1,45 @@
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
-import { AppError, invariant, notReady } from "#libs/errors/errors.js";
-import type { Engine } from "./engine.js";
+import { type AppError, invariant, notReady } from "#libs/errors/errors.js";
+import type { GenerationEvent, GenerationRequest } from "./generation.js";
+import type { PassRecord } from "./model-runner.js";
 import type { ModelLayout } from "./model.js";
 import { layoutOf } from "./onnx-model.js";
-import type { SequenceEvent, SequenceRequest } from "./sequence.js";
-import type { EngineCommand, EngineReply, EngineThreadData } from "./thread-messages.js";
+import { ReplyBox } from "./reply-box.js";
+import type { EngineSnapshot } from "./snapshot.js";
+import { type EngineCommand, type EngineMessage, type EngineThreadData, fromErrorMessage } from "./thread-messages.js";
 
-/** The replies to one request, in order, waiting to be read. At most one image's tokens ever wait here. */
-class ReplyBox {
-  readonly #events: SequenceEvent[] = [];
-  #outcome: { readonly error?: AppError } | undefined;
-  #wake: () => void = () => {};
-
-  put(event: SequenceEvent): void {
-    this.#events.push(event);
-    this.#wake();
-  }
-
-  end(error?: AppError): void {
-    this.#outcome ??= error === undefined ? {} : { error };
-    this.#wake();
-  }
-
-  get ended(): boolean {
-    return this.#outcome !== undefined;
-  }
-
-  /** The next event; undefined at the end. @throws the error that ended it. */
-  async next(): Promise<SequenceEvent | undefined> {
-    while (this.#events.length === 0 && this.#outcome === undefined) await this.#change();
-    const event = this.#events.shift();
-    if (event === undefined && this.#outcome?.error !== undefined) throw this.#outcome.error;
-    return event;
-  }
-
-  /** Drop what comes until the end. */
-  async drain(): Promise<void> {
-    while (this.#outcome === undefined) await this.#change();
-  }
-
-  #change(): Promise<void> {
-    return new Promise((resolve) => (this.#wake = resolve));
-  }
-}
 
 /** An engine in a worker thread of its own: the caller's event loop stays free during every pass. */
-export class ThreadEngine implements Engine {
+export class ThreadEngine {
   readonly layout: ModelLayout;
+  /** Settles once the engine can work no more: undefined after `close()`, the error if it died. Never rejects. */
   readonly ended: Promise<AppError | undefined>;
   readonly #worker: Worker;
   readonly #boxes = new Map<number, ReplyBox>();
+  #onPasses: (passes: readonly PassRecord[]) => void = () => {};
+  #onRelease: (ms: number) => void = () => {};
+  #snapshot: EngineSnapshot;
+  #heardAt = performance.now();
   #nextId = 0;
   #closing = false;
 
-  /** Load and warm the model. @throws AppError naming the file when it cannot be loaded. */
+  /** Start the thread, load and warm up the model. @throws AppError naming the file when it cannot be loaded. */
   static async open(data: EngineThreadData): Promise<ThreadEngine> {
     const worker = new Worker(new URL("./thread.js", import.meta.url), { workerData: data });
-    try {
-      const [reply] = (await once(worker, "message")) as [EngineReply];
-      if (reply.type === "failed") throw new AppError(reply.kind, reply.message);
-      return new ThreadEngine(worker, layoutOf(data.manifest));
-    } catch (error) {
-      await worker.terminate();
-      throw error;
-    }
+    const [message] = (await once(worker, "message")) as [EngineMessage];
+    if (message.type === "ready") return new ThreadEngine(worker, layoutOf(data.manifest), message.snapshot);
+    // It ends by itself; its error is the one that was posted.
+    worker.on("error", () => {});
+    throw message.type === "failed" ? fromErrorMessage(message.error) : invariant("the engine's thread began with work");
   }
 
-  private constructor(worker: Worker, layout: ModelLayout) {
+  private constructor(worker: Worker, layout: ModelLayout, snapshot: EngineSnapshot) {
     this.layout = layout;
     this.#worker = worker;
+    this.#snapshot = snapshot;
     let crash: unknown;
-    worker.on("message", (reply: EngineReply) => this.#receive(reply));
+    worker.on("message", (message: EngineMessage) => this.#receive(message));
     worker.on("error", (error) => (crash = error));
     this.ended = new Promise((resolve) => worker.once("exit", () => {
       const error = this.#closing ? undefined : invariant("the engine's thread died", crash);
@@ -80,17 +48,37 @@ export class ThreadEngine implements Engine {
     }));
   }
 
+  /** How the engine stood lately: a fraction of a second ago while it works, now if it is idle. */
+  get snapshot(): EngineSnapshot {
+    return this.#snapshot;
+  }
+
+  /** Tell one listener about every pass of the model. */
+  onPasses(listener: (passes: readonly PassRecord[]) => void): void {
+    this.#onPasses = listener;
+  }
+
+  /** Tell one listener how many milliseconds it took from each cancel until the engine had let go. */
+  onRelease(listener: (ms: number) => void): void {
+    this.#onRelease = listener;
+  }
+
+  /**
+   * Generate the images of a request. When the iteration ends, for whatever reason, the engine has stopped working on it.
+   * @throws AppError as `Engine.submit` does; the signal's reason, at most one step after it aborts.
+   */
   async *generate(
-    request: SequenceRequest, { signal }: { readonly signal: AbortSignal },
-  ): AsyncGenerator<SequenceEvent, void, undefined> {
+    request: GenerationRequest, { signal }: { readonly signal: AbortSignal },
+  ): AsyncGenerator<GenerationEvent, void, undefined> {
     signal.throwIfAborted();
     if (this.#closing) throw notReady("the engine is closed");
     const id = this.#nextId++;
     const box = new ReplyBox();
+    if (this.#boxes.size === 0) this.#heardAt = performance.now();
     this.#boxes.set(id, box);
     const abort = () => this.#send({ type: "abort", id });
     signal.addEventListener("abort", abort, { once: true });
-    this.#send({ type: "generate", id, request });
+    this.#send({ type: "submit", id, request });
     try {
       for (let event = await box.next(); event !== undefined; event = await box.next()) yield event;
     } catch (error) {
@@ -98,12 +86,21 @@ export class ThreadEngine implements Engine {
       throw error;
     } finally {
       signal.removeEventListener("abort", abort);
-      if (!box.ended) abort();
+      const leftAt = performance.now();
+      const isLeft = !box.ended;
+      if (isLeft) abort();
       await box.drain();
+      if (isLeft) this.#onRelease(performance.now() - leftAt);
       this.#boxes.delete(id);
     }
   }
 
+  /** Whether it has work and has completed no step for `stallMs`: it has hung. */
+  isStalled(stallMs: number): boolean {
+    return this.#boxes.size > 0 && performance.now() - this.#heardAt > stallMs;
+  }
+
+  /** Stop and free everything; calling it again does nothing. */
   async close(): Promise<void> {
     if (!this.#closing) this.#send({ type: "close" });
     this.#closing = true;
@@ -114,10 +111,15 @@ export class ThreadEngine implements Engine {
     this.#worker.postMessage(command);
   }
 
-  #receive(reply: EngineReply): void {
-    if (reply.type === "event") this.#boxes.get(reply.id)?.put(reply.event);
-    if (reply.type === "ended") {
-      this.#boxes.get(reply.id)?.end(reply.error && new AppError(reply.error.kind, reply.error.message));
+  #receive(message: EngineMessage): void {
+    if (message.type !== "stepped") return;
+    this.#heardAt = performance.now();
+    for (const reply of message.replies) {
+      const box = this.#boxes.get(reply.id);
+      if (reply.type === "event") box?.put(reply.event);
+      else box?.end(reply.error && fromErrorMessage(reply.error));
     }
+    if (message.snapshot !== undefined) this.#snapshot = message.snapshot;
+    this.#onPasses(message.passes);
   }
 }

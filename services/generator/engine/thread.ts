@@ -1,70 +1,109 @@
+import { setImmediate } from "node:timers/promises";
 import { parentPort, workerData } from "node:worker_threads";
-import { AppError } from "#libs/errors/errors.js";
-import { decodeImage } from "./decode-loop.js";
-import { KvCache } from "./kv-cache.js";
-import type { Model } from "./model.js";
+import { cancelled } from "#libs/errors/errors.js";
+import { Engine } from "./engine.js";
 import { layoutOf, OnnxModel } from "./onnx-model.js";
-import type { SequenceRequest } from "./sequence.js";
-import type { EngineCommand, EngineReply, EngineThreadData } from "./thread-messages.js";
+import {
+  type EngineCommand, type EngineMessage, type EngineThreadData, type RequestReply, toErrorMessage,
+} from "./thread-messages.js";
 
-// The thread that runs the model: ONNX Runtime blocks its event loop for one pass at a time, so an abort is heard
+// The thread that runs the engine: ONNX Runtime blocks its event loop for one pass at a time, so commands are heard
 // between passes.
-const port = parentPort!;
-const running = new Map<number, { readonly controller: AbortController; readonly ended: Promise<void> }>();
 
-function reply(message: EngineReply): void {
+/** Time for trial passes before the first request. */
+const WARM_UP_MS = 1000;
+
+/** How often a snapshot goes out while there is work; a busy engine that sends none for long has hung. */
+const SNAPSHOT_INTERVAL_MS = 50;
+
+const port = parentPort!;
+
+function post(message: EngineMessage): void {
   port.postMessage(message);
 }
 
-/** One prefill and one decode step, so that the first request does not pay for lazy allocations. */
-async function warmUp(model: Model): Promise<void> {
-  const cache = new KvCache(model.layout, 2, 4);
-  const ids = new BigInt64Array(2).fill(BigInt(model.layout.tokenOffset));
-  for (const firstRow of [0, 1]) await model.forward({ cache, firstRow, rows: 1, ids });
-  await model.forward({ cache, firstRow: 0, rows: 2, ids });
-}
+/** Steps the engine as long as there is work, and posts what each step brings about in one message. */
+class Loop {
+  readonly #engine: Engine;
+  readonly #model: OnnxModel;
+  /** The engine's ids of the requests under way, by the caller's. */
+  readonly #ids = new Map<number, number>();
+  #replies: RequestReply[] = [];
+  #snapshotAt = 0;
+  #isClosing = false;
+  #wake: () => void = () => {};
 
-async function generate(model: Model, id: number, request: SequenceRequest, signal: AbortSignal): Promise<void> {
-  try {
-    for await (const event of decodeImage(model, request, { signal })) {
-      reply({ type: "event", id, event });
+  constructor(engine: Engine, model: OnnxModel) {
+    this.#engine = engine;
+    this.#model = model;
+  }
+
+  take(command: EngineCommand): void {
+    if (command.type === "submit") this.#submit(command);
+    if (command.type === "abort") this.#abort(command.id);
+    if (command.type === "close") {
+      this.#isClosing = true;
+      for (const id of this.#ids.keys()) this.#abort(id);
     }
-    reply({ type: "ended", id });
-  } catch (error) {
-    const { kind, message } = AppError.from(error);
-    reply({ type: "ended", id, error: { kind, message } });
-  } finally {
-    running.delete(id);
+    this.#wake();
+  }
+
+  /** Work until the end. `terminate()` from outside would abort the whole process if it came inside a pass. */
+  async run(): Promise<void> {
+    while (!this.#isClosing || !this.#engine.isIdle) {
+      if (this.#engine.isIdle) await new Promise<void>((resolve) => (this.#wake = resolve));
+      else await this.#engine.step();
+      this.#postReplies();
+      await setImmediate();
+    }
+    await this.#model.release();
+    port.close();
+  }
+
+  #submit({ id, request }: EngineCommand & { readonly type: "submit" }): void {
+    try {
+      const engineId = this.#engine.submit(request, {
+        event: (event) => this.#replies.push({ type: "event", id, event }),
+        ended: (error) => {
+          this.#ids.delete(id);
+          this.#replies.push({ type: "ended", id, ...(error && { error: toErrorMessage(error) }) });
+        },
+      });
+      this.#ids.set(id, engineId);
+    } catch (error) {
+      this.#replies.push({ type: "ended", id, error: toErrorMessage(error) });
+    }
+  }
+
+  #abort(id: number): void {
+    const engineId = this.#ids.get(id);
+    if (engineId !== undefined) this.#engine.abort(engineId, cancelled());
+  }
+
+  #postReplies(): void {
+    const now = performance.now();
+    const isDue = this.#engine.isIdle || now - this.#snapshotAt >= SNAPSHOT_INTERVAL_MS;
+    if (this.#replies.length === 0 && !isDue) return;
+    if (isDue) this.#snapshotAt = now;
+    const passes = this.#engine.takePasses();
+    post({ type: "stepped", replies: this.#replies, passes, ...(isDue && { snapshot: this.#engine.snapshot }) });
+    this.#replies = [];
   }
 }
 
-function begin(model: Model, id: number, request: SequenceRequest): void {
-  const controller = new AbortController();
-  running.set(id, { controller, ended: generate(model, id, request, controller.signal) });
-}
-
-/** `terminate()` from outside would abort the whole process if it came inside a pass of ONNX Runtime. */
-async function close(model: OnnxModel): Promise<void> {
-  for (const { controller } of running.values()) controller.abort();
-  await Promise.all([...running.values()].map(({ ended }) => ended));
-  await model.release();
-  port.close();
-}
-
-async function start({ graphFile, manifest, threads, provider }: EngineThreadData): Promise<void> {
-  const model = await OnnxModel.open(graphFile, layoutOf(manifest), { threads, provider });
-  await warmUp(model);
-  port.on("message", (command: EngineCommand) => {
-    if (command.type === "generate") begin(model, command.id, command.request);
-    else if (command.type === "abort") running.get(command.id)?.controller.abort();
-    else void close(model);
-  });
-  reply({ type: "ready" });
+async function start({ graphFile, manifest, session, limits }: EngineThreadData): Promise<void> {
+  const model = await OnnxModel.open(graphFile, layoutOf(manifest), session);
+  const engine = new Engine(model, limits);
+  await engine.warmUp(WARM_UP_MS);
+  const loop = new Loop(engine, model);
+  port.on("message", (command: EngineCommand) => loop.take(command));
+  post({ type: "ready", snapshot: engine.snapshot });
+  await loop.run();
 }
 
 try {
   await start(workerData as EngineThreadData);
 } catch (error) {
-  const { kind, message } = AppError.from(error);
-  reply({ type: "failed", kind, message });
+  post({ type: "failed", error: toErrorMessage(error) });
+  throw error;
 }

@@ -4,7 +4,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { ModelInfo } from "./types_pb.js";
+import type { CallerLimits, ModelInfo } from "./types_pb.js";
 import { file_tessera_v1_types } from "./types_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tessera/v1/tokenizer.proto.
  */
 export const file_tessera_v1_tokenizer: GenFile = /*@__PURE__*/
-  fileDesc("Chp0ZXNzZXJhL3YxL3Rva2VuaXplci5wcm90bxIKdGVzc2VyYS52MSJRCg1FbmNvZGVSZXF1ZXN0Eg4KBnByb21wdBgBIAEoCRIcCg9uZWdhdGl2ZV9wcm9tcHQYAiABKAlIAIgBAUISChBfbmVnYXRpdmVfcHJvbXB0Il0KDkVuY29kZVJlc3BvbnNlEhUKDXByb21wdF90b2tlbnMYASADKA0SHgoWbmVnYXRpdmVfcHJvbXB0X3Rva2VucxgCIAMoDRIUCgxtb2RlbF9kaWdlc3QYAyABKAkiIwoRRGVjb2RlVGV4dFJlcXVlc3QSDgoGdG9rZW5zGAEgAygNIiIKEkRlY29kZVRleHRSZXNwb25zZRIMCgR0ZXh0GAEgASgJIhkKF0dldFRva2VuaXplckluZm9SZXF1ZXN0Io4BChhHZXRUb2tlbml6ZXJJbmZvUmVzcG9uc2USJAoFbW9kZWwYASABKAsyFS50ZXNzZXJhLnYxLk1vZGVsSW5mbxIXCg92b2NhYnVsYXJ5X3NpemUYAiABKA0SGQoRbWF4X3Byb21wdF90b2tlbnMYAyABKA0SGAoQbWF4X3Byb21wdF9ieXRlcxgEIAEoDTKOAgoQVG9rZW5pemVyU2VydmljZRJECgZFbmNvZGUSGS50ZXNzZXJhLnYxLkVuY29kZVJlcXVlc3QaGi50ZXNzZXJhLnYxLkVuY29kZVJlc3BvbnNlIgOQAgESUAoKRGVjb2RlVGV4dBIdLnRlc3NlcmEudjEuRGVjb2RlVGV4dFJlcXVlc3QaHi50ZXNzZXJhLnYxLkRlY29kZVRleHRSZXNwb25zZSIDkAIBEmIKEEdldFRva2VuaXplckluZm8SIy50ZXNzZXJhLnYxLkdldFRva2VuaXplckluZm9SZXF1ZXN0GiQudGVzc2VyYS52MS5HZXRUb2tlbml6ZXJJbmZvUmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_tessera_v1_types]);
+  fileDesc("Chp0ZXNzZXJhL3YxL3Rva2VuaXplci5wcm90bxIKdGVzc2VyYS52MSJRCg1FbmNvZGVSZXF1ZXN0Eg4KBnByb21wdBgBIAEoCRIcCg9uZWdhdGl2ZV9wcm9tcHQYAiABKAlIAIgBAUISChBfbmVnYXRpdmVfcHJvbXB0Il0KDkVuY29kZVJlc3BvbnNlEhUKDXByb21wdF90b2tlbnMYASADKA0SHgoWbmVnYXRpdmVfcHJvbXB0X3Rva2VucxgCIAMoDRIUCgxtb2RlbF9kaWdlc3QYAyABKAkiIwoRRGVjb2RlVGV4dFJlcXVlc3QSDgoGdG9rZW5zGAEgAygNIiIKEkRlY29kZVRleHRSZXNwb25zZRIMCgR0ZXh0GAEgASgJIhkKF0dldFRva2VuaXplckluZm9SZXF1ZXN0IrgBChhHZXRUb2tlbml6ZXJJbmZvUmVzcG9uc2USJAoFbW9kZWwYASABKAsyFS50ZXNzZXJhLnYxLk1vZGVsSW5mbxIXCg92b2NhYnVsYXJ5X3NpemUYAiABKA0SGQoRbWF4X3Byb21wdF90b2tlbnMYAyABKA0SGAoQbWF4X3Byb21wdF9ieXRlcxgEIAEoDRIoCgZsaW1pdHMYBSABKAsyGC50ZXNzZXJhLnYxLkNhbGxlckxpbWl0czKOAgoQVG9rZW5pemVyU2VydmljZRJECgZFbmNvZGUSGS50ZXNzZXJhLnYxLkVuY29kZVJlcXVlc3QaGi50ZXNzZXJhLnYxLkVuY29kZVJlc3BvbnNlIgOQAgESUAoKRGVjb2RlVGV4dBIdLnRlc3NlcmEudjEuRGVjb2RlVGV4dFJlcXVlc3QaHi50ZXNzZXJhLnYxLkRlY29kZVRleHRSZXNwb25zZSIDkAIBEmIKEEdldFRva2VuaXplckluZm8SIy50ZXNzZXJhLnYxLkdldFRva2VuaXplckluZm9SZXF1ZXN0GiQudGVzc2VyYS52MS5HZXRUb2tlbml6ZXJJbmZvUmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_tessera_v1_types]);
 
 /**
  * Text to encode.
@@ -167,6 +167,13 @@ export type GetTokenizerInfoResponse = Message<"tessera.v1.GetTokenizerInfoRespo
    * @generated from field: uint32 max_prompt_bytes = 4;
    */
   maxPromptBytes: number;
+
+  /**
+   * What the caller may do.
+   *
+   * @generated from field: tessera.v1.CallerLimits limits = 5;
+   */
+  limits?: CallerLimits | undefined;
 };
 
 /**

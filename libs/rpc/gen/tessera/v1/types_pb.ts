@@ -10,7 +10,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tessera/v1/types.proto.
  */
 export const file_tessera_v1_types: GenFile = /*@__PURE__*/
-  fileDesc("ChZ0ZXNzZXJhL3YxL3R5cGVzLnByb3RvEgp0ZXNzZXJhLnYxIrEBCglNb2RlbEluZm8SDAoEbmFtZRgBIAEoCRInCgZmYW1pbHkYAiABKA4yFy50ZXNzZXJhLnYxLk1vZGVsRmFtaWx5Eg4KBmRpZ2VzdBgDIAEoCRIOCgZoZWlnaHQYBCABKA0SDQoFd2lkdGgYBSABKA0SEwoLZ3JpZF9oZWlnaHQYBiABKA0SEgoKZ3JpZF93aWR0aBgHIAEoDRIVCg1jb2RlYm9va19zaXplGAggASgNInAKCFNhbXBsaW5nEhgKC3RlbXBlcmF0dXJlGAEgASgCSACIAQESEgoFdG9wX2sYAiABKA1IAYgBARISCgV0b3BfcBgDIAEoAkgCiAEBQg4KDF90ZW1wZXJhdHVyZUIICgZfdG9wX2tCCAoGX3RvcF9wIjIKC1Rva2VuUHJlZml4EhMKC2ltYWdlX2luZGV4GAEgASgNEg4KBnRva2VucxgCIAMoDSJTCgtTcGVjdWxhdGlvbhIUCgxkcmFmdF93aW5kb3cYASABKA0SLgoMdmVyaWZpY2F0aW9uGAIgASgOMhgudGVzc2VyYS52MS5WZXJpZmljYXRpb24i2AIKCkdlbmVyYXRpb24SDgoGcHJvbXB0GAEgASgJEhwKD25lZ2F0aXZlX3Byb21wdBgCIAEoCUgAiAEBEhsKDmd1aWRhbmNlX3NjYWxlGAMgASgCSAGIAQESJgoIc2FtcGxpbmcYBCABKAsyFC50ZXNzZXJhLnYxLlNhbXBsaW5nEhEKBHNlZWQYBSABKARIAogBARITCgtpbWFnZV9jb3VudBgGIAEoDRImCghwcmlvcml0eRgHIAEoDjIULnRlc3NlcmEudjEuUHJpb3JpdHkSKQoIcHJlZml4ZXMYCCADKAsyFy50ZXNzZXJhLnYxLlRva2VuUHJlZml4EiwKC3NwZWN1bGF0aW9uGAkgASgLMhcudGVzc2VyYS52MS5TcGVjdWxhdGlvbkISChBfbmVnYXRpdmVfcHJvbXB0QhEKD19ndWlkYW5jZV9zY2FsZUIHCgVfc2VlZCKCAQoSR2VuZXJhdGlvblNldHRpbmdzEhYKDmd1aWRhbmNlX3NjYWxlGAEgASgCEhMKC3RlbXBlcmF0dXJlGAIgASgCEg0KBXRvcF9rGAMgASgNEg0KBXRvcF9wGAQgASgCEgwKBHNlZWQYBSABKAQSEwoLaW1hZ2VfY291bnQYBiABKA0iNgoGUXVldWVkEhAKCHBvc2l0aW9uGAEgASgNEhoKEmVzdGltYXRlZF9zdGFydF9tcxgCIAEoASK9AQoHU3RhcnRlZBIkCgVtb2RlbBgBIAEoCzIVLnRlc3NlcmEudjEuTW9kZWxJbmZvEjAKCHNldHRpbmdzGAIgASgLMh4udGVzc2VyYS52MS5HZW5lcmF0aW9uU2V0dGluZ3MSGgoScHJvbXB0X3Rva2VuX2NvdW50GAMgASgNEiMKG25lZ2F0aXZlX3Byb21wdF90b2tlbl9jb3VudBgEIAEoDRIZChFpbWFnZV90b2tlbl9jb3VudBgFIAEoDSLbAQoRR2VuZXJhdGlvblRpbWluZ3MSEAoIcXVldWVfbXMYASABKAESEwoLdG9rZW5pemVfbXMYAiABKAESEgoKcHJlZmlsbF9tcxgDIAEoARIRCglkZWNvZGVfbXMYBCABKAESFAoMZGVjb2RlX3N0ZXBzGAUgASgNEhYKDmRyYWZ0ZWRfdG9rZW5zGAYgASgNEhcKD2FjY2VwdGVkX3Rva2VucxgHIAEoDRITCgtwcmVlbXB0aW9ucxgIIAEoDRIcChRyZXVzZWRfcHJvbXB0X3Rva2VucxgJIAEoDSpdCgtNb2RlbEZhbWlseRIcChhNT0RFTF9GQU1JTFlfVU5TUEVDSUZJRUQQABIZChVNT0RFTF9GQU1JTFlfU0lNUExFQVIQARIVChFNT0RFTF9GQU1JTFlfRUNBUhACKl4KCFByaW9yaXR5EhgKFFBSSU9SSVRZX1VOU1BFQ0lGSUVEEAASEAoMUFJJT1JJVFlfTE9XEAESEwoPUFJJT1JJVFlfTk9STUFMEAISEQoNUFJJT1JJVFlfSElHSBADKmIKDFZlcmlmaWNhdGlvbhIcChhWRVJJRklDQVRJT05fVU5TUEVDSUZJRUQQABIYChRWRVJJRklDQVRJT05fQ09VUExFRBABEhoKFlZFUklGSUNBVElPTl9SRUpFQ1RJT04QAipJCgxGaW5pc2hSZWFzb24SHQoZRklOSVNIX1JFQVNPTl9VTlNQRUNJRklFRBAAEhoKFkZJTklTSF9SRUFTT05fQ09NUExFVEUQAWIGcHJvdG8z");
+  fileDesc("ChZ0ZXNzZXJhL3YxL3R5cGVzLnByb3RvEgp0ZXNzZXJhLnYxIrEBCglNb2RlbEluZm8SDAoEbmFtZRgBIAEoCRInCgZmYW1pbHkYAiABKA4yFy50ZXNzZXJhLnYxLk1vZGVsRmFtaWx5Eg4KBmRpZ2VzdBgDIAEoCRIOCgZoZWlnaHQYBCABKA0SDQoFd2lkdGgYBSABKA0SEwoLZ3JpZF9oZWlnaHQYBiABKA0SEgoKZ3JpZF93aWR0aBgHIAEoDRIVCg1jb2RlYm9va19zaXplGAggASgNInMKDENhbGxlckxpbWl0cxIZChFtYXhfbWVzc2FnZV9ieXRlcxgBIAEoDRIUCgxrZXlfcmVxdWlyZWQYAiABKAgSGAoQY2FsbHNfcGVyX21pbnV0ZRgDIAEoDRIYChBjb25jdXJyZW50X2NhbGxzGAQgASgNInAKCFNhbXBsaW5nEhgKC3RlbXBlcmF0dXJlGAEgASgCSACIAQESEgoFdG9wX2sYAiABKA1IAYgBARISCgV0b3BfcBgDIAEoAkgCiAEBQg4KDF90ZW1wZXJhdHVyZUIICgZfdG9wX2tCCAoGX3RvcF9wIjIKC1Rva2VuUHJlZml4EhMKC2ltYWdlX2luZGV4GAEgASgNEg4KBnRva2VucxgCIAMoDSJTCgtTcGVjdWxhdGlvbhIUCgxkcmFmdF93aW5kb3cYASABKA0SLgoMdmVyaWZpY2F0aW9uGAIgASgOMhgudGVzc2VyYS52MS5WZXJpZmljYXRpb24i2AIKCkdlbmVyYXRpb24SDgoGcHJvbXB0GAEgASgJEhwKD25lZ2F0aXZlX3Byb21wdBgCIAEoCUgAiAEBEhsKDmd1aWRhbmNlX3NjYWxlGAMgASgCSAGIAQESJgoIc2FtcGxpbmcYBCABKAsyFC50ZXNzZXJhLnYxLlNhbXBsaW5nEhEKBHNlZWQYBSABKARIAogBARITCgtpbWFnZV9jb3VudBgGIAEoDRImCghwcmlvcml0eRgHIAEoDjIULnRlc3NlcmEudjEuUHJpb3JpdHkSKQoIcHJlZml4ZXMYCCADKAsyFy50ZXNzZXJhLnYxLlRva2VuUHJlZml4EiwKC3NwZWN1bGF0aW9uGAkgASgLMhcudGVzc2VyYS52MS5TcGVjdWxhdGlvbkISChBfbmVnYXRpdmVfcHJvbXB0QhEKD19ndWlkYW5jZV9zY2FsZUIHCgVfc2VlZCKCAQoSR2VuZXJhdGlvblNldHRpbmdzEhYKDmd1aWRhbmNlX3NjYWxlGAEgASgCEhMKC3RlbXBlcmF0dXJlGAIgASgCEg0KBXRvcF9rGAMgASgNEg0KBXRvcF9wGAQgASgCEgwKBHNlZWQYBSABKAQSEwoLaW1hZ2VfY291bnQYBiABKA0iNgoGUXVldWVkEhAKCHBvc2l0aW9uGAEgASgNEhoKEmVzdGltYXRlZF9zdGFydF9tcxgCIAEoASK9AQoHU3RhcnRlZBIkCgVtb2RlbBgBIAEoCzIVLnRlc3NlcmEudjEuTW9kZWxJbmZvEjAKCHNldHRpbmdzGAIgASgLMh4udGVzc2VyYS52MS5HZW5lcmF0aW9uU2V0dGluZ3MSGgoScHJvbXB0X3Rva2VuX2NvdW50GAMgASgNEiMKG25lZ2F0aXZlX3Byb21wdF90b2tlbl9jb3VudBgEIAEoDRIZChFpbWFnZV90b2tlbl9jb3VudBgFIAEoDSL7AQoRR2VuZXJhdGlvblRpbWluZ3MSEAoIcXVldWVfbXMYASABKAESEwoLdG9rZW5pemVfbXMYAiABKAESEgoKcHJlZmlsbF9tcxgDIAEoARIRCglkZWNvZGVfbXMYBCABKAESFAoMZGVjb2RlX3N0ZXBzGAUgASgNEhYKDmRyYWZ0ZWRfdG9rZW5zGAYgASgNEhcKD2FjY2VwdGVkX3Rva2VucxgHIAEoDRITCgtwcmVlbXB0aW9ucxgIIAEoDRIcChRyZXVzZWRfcHJvbXB0X3Rva2VucxgJIAEoDRIeChZyZXVzZWRfbmVnYXRpdmVfdG9rZW5zGAogASgNKl0KC01vZGVsRmFtaWx5EhwKGE1PREVMX0ZBTUlMWV9VTlNQRUNJRklFRBAAEhkKFU1PREVMX0ZBTUlMWV9TSU1QTEVBUhABEhUKEU1PREVMX0ZBTUlMWV9FQ0FSEAIqXgoIUHJpb3JpdHkSGAoUUFJJT1JJVFlfVU5TUEVDSUZJRUQQABIQCgxQUklPUklUWV9MT1cQARITCg9QUklPUklUWV9OT1JNQUwQAhIRCg1QUklPUklUWV9ISUdIEAMqYgoMVmVyaWZpY2F0aW9uEhwKGFZFUklGSUNBVElPTl9VTlNQRUNJRklFRBAAEhgKFFZFUklGSUNBVElPTl9DT1VQTEVEEAESGgoWVkVSSUZJQ0FUSU9OX1JFSkVDVElPThACKkkKDEZpbmlzaFJlYXNvbhIdChlGSU5JU0hfUkVBU09OX1VOU1BFQ0lGSUVEEAASGgoWRklOSVNIX1JFQVNPTl9DT01QTEVURRABYgZwcm90bzM");
 
 /**
  * The model that a service has loaded.
@@ -83,6 +83,48 @@ export const ModelInfoSchema: GenMessage<ModelInfo> = /*@__PURE__*/
   messageDesc(file_tessera_v1_types, 0);
 
 /**
+ * What a service accepts from the caller that asks.
+ *
+ * @generated from message tessera.v1.CallerLimits
+ */
+export type CallerLimits = Message<"tessera.v1.CallerLimits"> & {
+  /**
+   * Largest message in bytes, in either direction.
+   *
+   * @generated from field: uint32 max_message_bytes = 1;
+   */
+  maxMessageBytes: number;
+
+  /**
+   * Whether calls need an API key: `authorization: Bearer KEY`.
+   *
+   * @generated from field: bool key_required = 2;
+   */
+  keyRequired: boolean;
+
+  /**
+   * Calls a minute with the caller's key; 0 for no limit.
+   *
+   * @generated from field: uint32 calls_per_minute = 3;
+   */
+  callsPerMinute: number;
+
+  /**
+   * Calls at once with the caller's key; 0 for no limit.
+   *
+   * @generated from field: uint32 concurrent_calls = 4;
+   */
+  concurrentCalls: number;
+};
+
+/**
+ * Describes the message tessera.v1.CallerLimits.
+ * Use `create(CallerLimitsSchema)` to create a new message.
+ */
+export const CallerLimitsSchema: GenMessage<CallerLimits> = /*@__PURE__*/
+  messageDesc(file_tessera_v1_types, 1);
+
+/**
  * How a token is drawn from the model's distribution. A field left out takes the bundle's default.
  *
  * @generated from message tessera.v1.Sampling
@@ -115,7 +157,7 @@ export type Sampling = Message<"tessera.v1.Sampling"> & {
  * Use `create(SamplingSchema)` to create a new message.
  */
 export const SamplingSchema: GenMessage<Sampling> = /*@__PURE__*/
-  messageDesc(file_tessera_v1_types, 1);
+  messageDesc(file_tessera_v1_types, 2);
 
 /**
  * The first image tokens of an image that is to be continued, in raster order.
@@ -143,7 +185,7 @@ export type TokenPrefix = Message<"tessera.v1.TokenPrefix"> & {
  * Use `create(TokenPrefixSchema)` to create a new message.
  */
 export const TokenPrefixSchema: GenMessage<TokenPrefix> = /*@__PURE__*/
-  messageDesc(file_tessera_v1_types, 2);
+  messageDesc(file_tessera_v1_types, 3);
 
 /**
  * Speculative decoding: several tokens are drafted, and verified in one pass.
@@ -171,7 +213,7 @@ export type Speculation = Message<"tessera.v1.Speculation"> & {
  * Use `create(SpeculationSchema)` to create a new message.
  */
 export const SpeculationSchema: GenMessage<Speculation> = /*@__PURE__*/
-  messageDesc(file_tessera_v1_types, 3);
+  messageDesc(file_tessera_v1_types, 4);
 
 /**
  * What to make. A field left out takes the bundle's default.
@@ -249,7 +291,7 @@ export type Generation = Message<"tessera.v1.Generation"> & {
  * Use `create(GenerationSchema)` to create a new message.
  */
 export const GenerationSchema: GenMessage<Generation> = /*@__PURE__*/
-  messageDesc(file_tessera_v1_types, 4);
+  messageDesc(file_tessera_v1_types, 5);
 
 /**
  * The settings in force for one request, after defaults.
@@ -305,7 +347,7 @@ export type GenerationSettings = Message<"tessera.v1.GenerationSettings"> & {
  * Use `create(GenerationSettingsSchema)` to create a new message.
  */
 export const GenerationSettingsSchema: GenMessage<GenerationSettings> = /*@__PURE__*/
-  messageDesc(file_tessera_v1_types, 5);
+  messageDesc(file_tessera_v1_types, 6);
 
 /**
  * The request waits for its turn.
@@ -314,7 +356,7 @@ export const GenerationSettingsSchema: GenMessage<GenerationSettings> = /*@__PUR
  */
 export type Queued = Message<"tessera.v1.Queued"> & {
   /**
-   * Images ahead of the first image of this request, >= 0.
+   * Place in the queue, >= 1; 1 is the next to start.
    *
    * @generated from field: uint32 position = 1;
    */
@@ -333,7 +375,7 @@ export type Queued = Message<"tessera.v1.Queued"> & {
  * Use `create(QueuedSchema)` to create a new message.
  */
 export const QueuedSchema: GenMessage<Queued> = /*@__PURE__*/
-  messageDesc(file_tessera_v1_types, 6);
+  messageDesc(file_tessera_v1_types, 7);
 
 /**
  * The first image of the request has its turn.
@@ -382,7 +424,7 @@ export type Started = Message<"tessera.v1.Started"> & {
  * Use `create(StartedSchema)` to create a new message.
  */
 export const StartedSchema: GenMessage<Started> = /*@__PURE__*/
-  messageDesc(file_tessera_v1_types, 7);
+  messageDesc(file_tessera_v1_types, 8);
 
 /**
  * Where the generator's time went, in milliseconds.
@@ -447,11 +489,18 @@ export type GenerationTimings = Message<"tessera.v1.GenerationTimings"> & {
   preemptions: number;
 
   /**
-   * Prompt tokens, of both branches, that needed no pass because an earlier prompt was the same.
+   * Prompt tokens that needed no pass because an earlier prompt was the same.
    *
    * @generated from field: uint32 reused_prompt_tokens = 9;
    */
   reusedPromptTokens: number;
+
+  /**
+   * The same of the negative prompt.
+   *
+   * @generated from field: uint32 reused_negative_tokens = 10;
+   */
+  reusedNegativeTokens: number;
 };
 
 /**
@@ -459,7 +508,7 @@ export type GenerationTimings = Message<"tessera.v1.GenerationTimings"> & {
  * Use `create(GenerationTimingsSchema)` to create a new message.
  */
 export const GenerationTimingsSchema: GenMessage<GenerationTimings> = /*@__PURE__*/
-  messageDesc(file_tessera_v1_types, 8);
+  messageDesc(file_tessera_v1_types, 9);
 
 /**
  * Which kind of model a bundle holds.

@@ -1,0 +1,60 @@
+/** An image at work or ahead in the queue. */
+export interface Work {
+  /** Rows it holds or will hold. */
+  readonly rows: number;
+  /** Image tokens it still needs. */
+  readonly tokens: number;
+}
+
+/** How fast an image goes. */
+export interface Pace {
+  /** Milliseconds for one more token of every image at work. */
+  readonly msPerToken: number;
+}
+
+/** How far below the estimate a deadline must lie to be given up beforehand: estimates err. */
+const CERTAINTY = 0.8;
+
+/** When a request is likely to be served. */
+export interface Estimate {
+  /** Milliseconds until the first image of the request starts. */
+  readonly startMs: number;
+  /** Milliseconds until its last image is complete. */
+  readonly finishMs: number;
+}
+
+/**
+ * When a request would start and finish, by playing the queue through: every image's length is known exactly, so the only
+ * unknown is the pace.
+ * @param running images at work. @param ahead images before it in the queue, in order. @param asked its own images.
+ * @param totalRows rows of the cache.
+ */
+export function estimate(
+  running: readonly Work[], ahead: readonly Work[], asked: readonly Work[], totalRows: number, pace: Pace,
+): Estimate {
+  const length = ({ tokens }: Work) => tokens * pace.msPerToken;
+  const ends = running.map((work) => ({ at: length(work), rows: work.rows }));
+  let free = totalRows - ends.reduce((sum, { rows }) => sum + rows, 0);
+  let now = 0;
+  const starts: number[] = [];
+  let finishMs = 0;
+  for (const work of [...ahead, ...asked]) {
+    while (free < work.rows && ends.length > 0) {
+      ends.sort((a, b) => b.at - a.at);
+      const next = ends.pop()!;
+      now = Math.max(now, next.at);
+      free += next.rows;
+    }
+    free -= work.rows;
+    const end = now + length(work);
+    ends.push({ at: end, rows: work.rows });
+    starts.push(now);
+    finishMs = Math.max(finishMs, end);
+  }
+  return { startMs: starts[ahead.length] ?? 0, finishMs };
+}
+
+/** Whether a deadline `leftMs` from now can't hold. */
+export function isHopeless({ finishMs }: Estimate, leftMs: number): boolean {
+  return finishMs * CERTAINTY > leftMs;
+}

@@ -1,0 +1,69 @@
+import { openUniform, philox4x32 } from "#libs/random/philox.js";
+import { guide } from "./guidance.js";
+import { processLogits } from "./logits-processors.js";
+import { argMax, sample } from "./sampler.js";
+import type { Sequence } from "./sequence.js";
+import { type Draft, drawFrom, lawOf, type Verified, verifyByRejection, verifyCoupled } from "./speculative.js";
+
+/** Purposes of random words from here on are passes of verification by rejection; the noise tree uses those below. */
+const FIRST_PASS_PURPOSE = 1 << 16;
+
+/**
+ * The law of a sequence's next token from its rows' logits, which are overwritten: guidance, then the processors.
+ * @param rows `[V]` each: conditional, then unconditional unless guidance is off.
+ */
+export function guidedLaw({ request }: Sequence, rows: readonly Float32Array[]): Float32Array {
+  const [law, unconditional] = rows as [Float32Array, Float32Array | undefined];
+  if (unconditional !== undefined) guide(law, unconditional, request.guidanceScale);
+  processLogits(law, request);
+  return law;
+}
+
+/** The token that plain decoding draws at a position: a function of the law and of the position's own noise. */
+export function drawToken({ request, imageIndex }: Sequence, law: Float32Array, position: number): number {
+  return request.temperature === 0 ? argMax(law) : sample(law, { seed: request.seed, imageIndex, position });
+}
+
+/** Drafts for the next `count` positions: what the last pass left, and then draws from the last law that was seen. */
+export function draftsFor(sequence: Sequence, count: number): readonly Draft[] {
+  const { drafts, lastLaw, tokens } = sequence;
+  const all = drafts.slice(0, count);
+  if (lastLaw === undefined) return all;
+  if (isCoupled(sequence)) {
+    while (all.length < count) all.push({ token: drawToken(sequence, lastLaw, tokens.length + all.length) });
+    return all;
+  }
+  const law = lawOf(lastLaw);
+  while (all.length < count) {
+    const [, uniform] = freshUniforms(sequence, tokens.length + all.length, 1);
+    all.push({ token: drawFrom(law, uniform), law });
+  }
+  return all;
+}
+
+/**
+ * Judge a window of drafts.
+ * @param law of the position at index j of the window.
+ */
+export function verify(sequence: Sequence, drafts: readonly Draft[], law: (j: number) => Float32Array): Verified {
+  const start = sequence.tokens.length;
+  const laws = Array.from({ length: drafts.length + 1 }, (_, j) => law(j));
+  if (sequence.request.speculation.draftWindow !== 1) sequence.lastLaw = laws.at(-1)!.slice();
+  sequence.passes++;
+  if (isCoupled(sequence)) return verifyCoupled(laws.map((each, j) => drawToken(sequence, each, start + j)), drafts);
+  return verifyByRejection(laws.map(lawOf), drafts, laws.map((_, j) => freshUniforms(sequence, start + j, 0)));
+}
+
+/** Rejection has nothing to reject by when the most likely token is certain. */
+function isCoupled({ request }: Sequence): boolean {
+  return request.speculation.verification === "coupled" || request.temperature === 0;
+}
+
+/** Two numbers in (0, 1) that no other pass, position or purpose sees. */
+function freshUniforms({ request, imageIndex, passes }: Sequence, position: number, half: 0 | 1): readonly [number, number] {
+  const words = new Uint32Array(4);
+  const { seed } = request;
+  const key = [Number(seed & 0xffffffffn), Number((seed >> 32n) & 0xffffffffn)] as const;
+  philox4x32(passes, position, imageIndex, FIRST_PASS_PURPOSE, ...key, words);
+  return [openUniform(words[2 * half]!), openUniform(words[2 * half + 1]!)];
+}

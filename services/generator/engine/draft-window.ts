@@ -1,0 +1,42 @@
+import { MAX_DRAFT_WINDOW } from "./speculative.js";
+
+/** Windows to choose from: wider ones differ too little to tell them apart. */
+const WINDOWS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, MAX_DRAFT_WINDOW];
+
+/** A wider window must promise this much more than none, so that an error of the estimate does not cost speed. */
+const MARGIN = 1.05;
+
+/** What the choice of a window depends on. */
+export interface WindowChoice {
+  /** Probability that a draft is right if those before it are, for each sequence of the pass. */
+  readonly acceptance: readonly number[];
+  /** Rows of the pass. */
+  readonly rows: number;
+  /** Milliseconds of a pass over so many positions. */
+  readonly passMs: (positions: number) => number;
+  /** Milliseconds to process and draw from one position's law. */
+  readonly lawMs: number;
+}
+
+/** Tokens that a window of W yields on average: 1 + a + a^2 + ... + a^(W-1). */
+export function expectedTokens(acceptance: number, window: number): number {
+  return acceptance >= 1 ? window : (1 - acceptance ** window) / (1 - acceptance);
+}
+
+/**
+ * The draft window that yields most tokens a millisecond: 1 when the rows of other sequences fill the machine already,
+ * wide when drafts are good and a wider pass costs little more.
+ */
+export function chooseDraftWindow({ acceptance, rows, passMs, lawMs }: WindowChoice): number {
+  const rate = (window: number) => {
+    const tokens = acceptance.reduce((sum, a) => sum + expectedTokens(a, window), 0);
+    return tokens / (passMs(rows * window) + lawMs * acceptance.length * window);
+  };
+  const plain = rate(1);
+  let best = { window: 1, rate: plain * MARGIN };
+  for (const window of WINDOWS) {
+    const candidate = rate(window);
+    if (window > 1 && candidate > best.rate) best = { window, rate: candidate };
+  }
+  return best.window;
+}

@@ -1,0 +1,67 @@
+import { KvCache } from "./kv-cache.js";
+import type { Model } from "./model.js";
+
+/** Positions that lie behind those of a pass when its cost is measured. */
+const PAST_POSITIONS = 32;
+
+/** The most positions in a pass whose cost is measured beforehand. */
+const MAX_POSITIONS = 128;
+
+/** How much the latest pass of a size counts. */
+const WEIGHT = 0.1;
+
+/**
+ * What a pass takes, in milliseconds, by the number of positions in it (rows times positions a row), learned from the
+ * passes themselves. Sizes are kept by powers of two; between them the cost is a straight line, and beyond the largest
+ * it grows in proportion.
+ */
+export class PassCost {
+  readonly #milliseconds = new Map<number, number>();
+
+  /** A pass has been measured. */
+  observe(positions: number, milliseconds: number): void {
+    const power = Math.round(Math.log2(positions));
+    // Brought to the size of its class, so that near sizes can be averaged.
+    const scaled = milliseconds * (this.#estimateKnown(2 ** power, positions) ?? 1);
+    const known = this.#milliseconds.get(power);
+    this.#milliseconds.set(power, known === undefined ? scaled : known + WEIGHT * (scaled - known));
+  }
+
+  /** Measure passes of every size, one after the other and twice, as far as the time goes. */
+  async calibrate(model: Model, maxMs: number): Promise<void> {
+    const { tokenOffset, maxPositions } = model.layout;
+    const startedAt = performance.now();
+    const past = Math.min(PAST_POSITIONS, maxPositions);
+    const cache = new KvCache(model.layout, 1, past);
+    cache.reserve(past);
+    const run = async (count: number): Promise<void> => {
+      const ids = new BigInt64Array(count).fill(BigInt(tokenOffset));
+      const passAt = performance.now();
+      const pass = await model.forward({ cache, firstRow: 0, rows: 1, ids, logitsFrom: 0 });
+      if (cache.lengths[0] === past) this.observe(count, performance.now() - passAt);
+      else cache.append(0, { ...pass, rows: 1, count }, 0, count);
+    };
+    await run(past);
+    for (const _ of [1, 2]) {
+      for (let count = 1; count <= MAX_POSITIONS && performance.now() - startedAt < maxMs; count *= 2) await run(count);
+    }
+  }
+
+  /** The likely cost of a pass; 1 before anything has been measured. */
+  estimate(positions: number): number {
+    const powers = [...this.#milliseconds.keys()].sort((a, b) => a - b);
+    if (powers.length === 0) return 1;
+    const at = Math.log2(positions);
+    const above = powers.find((power) => power >= at);
+    const below = powers.findLast((power) => power <= at);
+    if (above === undefined) return (this.#milliseconds.get(below!)! * positions) / 2 ** below!;
+    if (below === undefined || above === below) return this.#milliseconds.get(above)!;
+    const [low, high] = [this.#milliseconds.get(below)!, this.#milliseconds.get(above)!];
+    return low + ((high - low) * (positions - 2 ** below)) / (2 ** above - 2 ** below);
+  }
+
+  /** The ratio of two sizes' costs as far as it is known. */
+  #estimateKnown(wanted: number, measured: number): number | undefined {
+    return this.#milliseconds.size < 2 ? undefined : this.estimate(wanted) / this.estimate(measured);
+  }
+}

@@ -1,0 +1,63 @@
+import { draftsFor } from "./decoding.js";
+import { chooseDraftWindow } from "./draft-window.js";
+import { PassCost } from "./pass-cost.js";
+import type { Sequence } from "./sequence.js";
+import type { Draft, Verified } from "./speculative.js";
+
+/** How much the latest step or sequence counts. */
+const WEIGHT = 0.1;
+
+/** How good drafts are taken to be before there are any. */
+const FIRST_ACCEPTANCE = 0.6;
+
+/** Steps without speculation between two looks at how good drafts would have been. */
+const LOOK_INTERVAL = 8;
+
+/** What an engine has learned about drafts and passes, and how far it looks ahead by it. */
+export class Speculation {
+  /** What passes cost. */
+  readonly passCost = new PassCost();
+  #lawMs = 0;
+  #acceptance = FIRST_ACCEPTANCE;
+  #steps = 0;
+
+  /** How good drafts have been lately: what a new sequence starts from. */
+  get acceptance(): number {
+    return this.#acceptance;
+  }
+
+  /**
+   * The drafts of each sequence for the next pass: as many as its request says, or as promise most tokens a millisecond,
+   * and never beyond the image.
+   * @param rows of the pass. @param imageTokenCount tokens of a whole image.
+   */
+  plan(sequences: readonly Sequence[], rows: number, imageTokenCount: number): ReadonlyMap<Sequence, readonly Draft[]> {
+    const automatic = sequences.filter(({ request }) => request.speculation.draftWindow === "auto");
+    const chosen = automatic.length === 0 ? 1 : chooseDraftWindow({
+      acceptance: automatic.map(({ acceptance }) => acceptance), rows, lawMs: this.#lawMs,
+      passMs: (positions) => this.passCost.estimate(positions),
+    });
+    const isLook = chosen === 1 && this.#steps++ % LOOK_INTERVAL === 0;
+    return new Map(sequences.map((sequence) => {
+      const { draftWindow } = sequence.request.speculation;
+      const window = Math.min(draftWindow === "auto" ? chosen : draftWindow, imageTokenCount - sequence.tokens.length);
+      // A look costs one draw and no position: the draft is judged by the token that plain decoding draws anyway.
+      if (isLook && draftWindow === "auto") sequence.looks = draftsFor(sequence, 1);
+      return [sequence, draftsFor(sequence, window - 1)];
+    }));
+  }
+
+  /** Note how a sequence's drafts fared. */
+  judged(sequence: Sequence, { tokens, evaluated }: Verified): void {
+    sequence.observe(evaluated, tokens.length - 1);
+    const [look] = sequence.looks;
+    if (look !== undefined && evaluated === 0) sequence.lookedAt(look.token === tokens[0]);
+    sequence.looks = [];
+    this.#acceptance += (WEIGHT / 10) * (sequence.acceptance - this.#acceptance);
+  }
+
+  /** Note what it took to judge so many positions' laws. */
+  took(laws: number, milliseconds: number): void {
+    this.#lawMs += WEIGHT * (milliseconds / laws - this.#lawMs);
+  }
+}
