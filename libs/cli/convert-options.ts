@@ -2,6 +2,7 @@ import type { WeightType } from "#libs/bundle/manifest.js";
 import type { ConvertOptions } from "#libs/convert/convert.js";
 import { invalidRequest } from "#libs/errors/errors.js";
 import { parseFlags } from "./command.js";
+import { gridFlag, requiredFlag } from "./flags.js";
 
 /** What `--help` prints. */
 export const CONVERT_HELP = `Turn a SimpleAR checkpoint and a Cosmos decoder into a model bundle.
@@ -28,32 +29,22 @@ const OPTIONS = {
 export function parseConvertOptions(args: readonly string[]): ConvertOptions | undefined {
   const { values } = parseFlags({ args: [...args], options: OPTIONS, strict: true });
   if (values.help) return undefined;
-  const { name, grid } = values;
+  const { name } = values;
+  const grid = gridFlag("--grid", values.grid);
   const decoderWeights = values["decoder-weights"];
   return {
-    lmFolder: required("--lm", values.lm),
-    decoderFile: required("--decoder", values.decoder),
-    outFolder: required("--out", values.out),
+    lmFolder: requiredFlag("--lm", values.lm),
+    decoderFile: requiredFlag("--decoder", values.decoder),
+    outFolder: requiredFlag("--out", values.out),
     weights: oneOf<WeightType>("--weights", ["fp32", "fp16", "int8", "int4"], values.weights),
     ...(decoderWeights === undefined ? {} : { decoderWeights: oneOf("--decoder-weights", ["fp32", "fp16"], decoderWeights) }),
     ...(name === undefined ? {} : { name }),
-    ...(grid === undefined ? {} : { grid: parseGrid(grid) }),
+    ...(grid === undefined ? {} : { grid }),
   };
-}
-
-function required(flag: string, value: string | undefined): string {
-  if (value === undefined || value === "") throw invalidRequest(flag, "given");
-  return value;
 }
 
 function oneOf<T extends string>(flag: string, allowed: readonly T[], value: string): T {
   const found = allowed.find((each) => each === value);
   if (found === undefined) throw invalidRequest(flag, allowed.join(" or "), value);
   return found;
-}
-
-function parseGrid(value: string): readonly [number, number] {
-  const match = /^([1-9]\d{0,3})x([1-9]\d{0,3})$/.exec(value);
-  if (match === null) throw invalidRequest("--grid", "rows x columns such as 64x64", value);
-  return [Number(match[1]), Number(match[2])];
 }

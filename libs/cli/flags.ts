@@ -1,7 +1,7 @@
 import { hostPortEnv } from "#libs/config/env.js";
 import { invalidRequest } from "#libs/errors/errors.js";
 
-/** Readers of flags; each returns undefined for a flag left out and throws AppError `invalid-request` naming the flag. */
+/** Readers of flags; each returns undefined for a flag left out, or says otherwise, and throws AppError `invalid-request` naming the flag. */
 
 /** A whole number in `min .. max`, both included. */
 export function integerFlag(
@@ -37,4 +37,18 @@ export function hostPortFlag(name: string, text: string | undefined): string | u
   if (text === undefined) return undefined;
   if (text === "") throw invalidRequest(name, "host:port", text);
   return hostPortEnv({ [name]: text }, name, { default: "" });
+}
+
+/** Rows and columns, `HxW`. */
+export function gridFlag(name: string, text: string | undefined): readonly [height: number, width: number] | undefined {
+  if (text === undefined) return undefined;
+  const match = /^([1-9]\d{0,3})x([1-9]\d{0,3})$/.exec(text);
+  if (match === null) throw invalidRequest(name, "rows x columns such as 64x64", text);
+  return [Number(match[1]), Number(match[2])];
+}
+
+/** A flag that cannot be left out. @throws AppError `invalid-request` if it is. */
+export function requiredFlag(name: string, text: string | undefined): string {
+  if (text === undefined || text === "") throw invalidRequest(name, "given");
+  return text;
 }
