@@ -1,188 +1,169 @@
-import { mismatch, unsupported } from "#libs/errors/errors.js";
-import { codeBasis, codeTable } from "#libs/fsq/fsq.js";
-import type { ConvWeights } from "#libs/onnx/conv2d.js";
-import { checkWidths, haarLevelsOf } from "./cosmos-structure.js";
+import { mismatch } from "#libs/errors/errors.js";
+import { lastFrameOutputs, plusInput, plusMean, stillInputs } from "./cosmos-collapse.js";
+import { changed, CosmosLayers, fused, type Block, type Middle, type NormWeights, type StoredConv } from "./cosmos-layers.js";
+import { checkPatcher, readLevels } from "./cosmos-quantizer.js";
+import { checkDecoderWidths, checkEncoderWidths, COLOURS, haarLevelsOf } from "./cosmos-structure.js";
 import type { TensorSource } from "./tensor-source.js";
 import { readTorchArchive } from "./torch-archive.js";
 
-/** The weights of a group norm, `[channels]` each. */
-export interface NormWeights {
-  readonly weight: Float32Array;
-  readonly bias: Float32Array;
+/** Doubling of a plane: `mix`, nearest neighbours, `conv`. */
+export interface Upsample {
+  readonly mix: StoredConv | undefined;
+  readonly conv: StoredConv;
 }
 
-/** A residual block; the shortcut is there where the width changes. */
-export interface ResidualBlock {
-  readonly norm1: NormWeights;
-  readonly conv1: ConvWeights;
-  readonly norm2: NormWeights;
-  readonly conv2: ConvWeights;
-  readonly shortcut: ConvWeights | undefined;
-}
-
-/** Attention over all pixels. */
-export interface AttentionBlock {
-  readonly norm: NormWeights;
-  readonly query: ConvWeights;
-  readonly key: ConvWeights;
-  readonly value: ConvWeights;
-  readonly output: ConvWeights;
-}
-
-/** A residual block and what may follow it. */
-export interface UpBlock {
-  readonly residual: ResidualBlock;
-  readonly attention: AttentionBlock | undefined;
-}
-
-/** One resolution; all but the finest end by doubling it. */
-export interface UpLevel {
-  readonly blocks: readonly UpBlock[];
-  readonly upsample: ConvWeights | undefined;
-}
-
-/** The 2-D decoder of a discrete Cosmos tokenizer. */
+/** The decoder of a Cosmos tokenizer as a plane network: of images, or of video for single images. */
 export interface CosmosDecoder {
-  /** FSQ levels, channel 0 first. */
+  /** FSQ levels, channel 0 first; empty for continuous latents. */
   readonly levels: readonly number[];
-  readonly postQuantConv: ConvWeights;
-  readonly convIn: ConvWeights;
-  readonly middle: readonly [ResidualBlock, AttentionBlock | undefined, ResidualBlock];
+  readonly latentChannels: number;
+  readonly postQuantConv: StoredConv;
+  readonly convIn: StoredConv;
+  readonly middle: Middle;
   /** Coarsest first. */
-  readonly up: readonly UpLevel[];
+  readonly up: readonly { readonly blocks: readonly Block[]; readonly upsample: Upsample | undefined }[];
   readonly normOut: NormWeights;
-  readonly convOut: ConvWeights;
+  readonly convOut: StoredConv;
   /** How often the inverse Haar transform doubles the result of `convOut`. */
   readonly haarLevels: number;
 }
+
+/** The encoder of a Cosmos tokenizer as a plane network: of images, or of video for single images. */
+export interface CosmosEncoder {
+  /** FSQ levels, channel 0 first; empty for continuous latents. */
+  readonly levels: readonly number[];
+  readonly latentChannels: number;
+  /** How often the Haar transform halves the image before `convIn`. */
+  readonly haarLevels: number;
+  readonly convIn: StoredConv;
+  /** Finest first. */
+  readonly down: readonly { readonly blocks: readonly Block[]; readonly downsample: StoredConv | undefined }[];
+  readonly middle: Middle;
+  readonly normOut: NormWeights;
+  readonly convOut: StoredConv;
+  readonly quantConv: StoredConv;
+}
+
+/** No published tokenizer makes one token of more frames, so what would halve time further is there but never used. */
+const MAX_FRAMES_PER_TOKEN = 8;
 
 /** Read a `decoder.jit`; see `collectCosmosDecoder`. @throws also mismatch if the file cannot be read. */
 export async function readCosmosDecoder(path: string): Promise<CosmosDecoder> {
   return collectCosmosDecoder(await readTorchArchive(path));
 }
 
+/** Read an `encoder.jit`; see `collectCosmosEncoder`. @throws also mismatch if the file cannot be read. */
+export async function readCosmosEncoder(path: string): Promise<CosmosEncoder> {
+  return collectCosmosEncoder(await readTorchArchive(path));
+}
+
 /**
- * Sort the arrays of a decoder. Widths, blocks, levels, attention and patch size follow from their names and shapes.
- * @throws unsupported for video and continuous decoders; mismatch naming any array that is missing, misshapen or unknown.
- * @see NVIDIA Cosmos-Tokenizer, modules/layers2d.py
+ * Sort the arrays of a decoder. Kind, widths, blocks, levels, attention and patch size follow from which arrays there are
+ * and from their shapes. Convolutions are read when they are loaded.
+ * @throws mismatch naming any array that is missing, misshapen or unknown; unsupported if it is no Haar network.
+ * @see NVIDIA Cosmos-Tokenizer, modules/layers2d.py and layers3d.py
  */
 export async function collectCosmosDecoder(tensors: TensorSource): Promise<CosmosDecoder> {
-  if (tensors.has("post_quant_conv.conv3d.weight")) {
-    throw unsupported("the decoder is one for video, this build reads those for images");
-  }
-  if (!tensors.has("inv_quant.quantizer._levels")) {
-    throw unsupported("the decoder has no inv_quant.quantizer, this build reads those of discrete tokens");
-  }
-  const levels = await readLevels(tensors);
-  const convOut = await readConv(tensors, "decoder.conv_out");
+  const isVideo = tensors.has("post_quant_conv.conv3d.weight");
+  const layers = new CosmosLayers(tensors, isVideo);
+  const levels = await readLevels(tensors, "inv_quant.quantizer");
+  const postQuantConv = layers.conv("post_quant_conv");
+  const bands = layers.planeConv("decoder.conv_out");
+  const haarLevels = haarLevelsOf("decoder.conv_out", bands.outputs, isVideo);
+  const kept = COLOURS * 4 ** haarLevels;
   const decoder: CosmosDecoder = {
-    levels,
-    postQuantConv: await readConv(tensors, "post_quant_conv"),
-    convIn: await readConv(tensors, "decoder.conv_in"),
-    middle: [
-      await readResidual(tensors, "decoder.mid.block_1"),
-      await readAttention(tensors, "decoder.mid.attn_1"),
-      await readResidual(tensors, "decoder.mid.block_2"),
-    ],
-    up: await readUpLevels(tensors),
-    normOut: await readNorm(tensors, "decoder.norm_out"),
-    convOut,
-    haarLevels: haarLevelsOf(convOut.outputs),
+    levels, latentChannels: levels.length === 0 ? postQuantConv.inputs : levels.length, postQuantConv, haarLevels,
+    convIn: layers.planeConv("decoder.conv_in"),
+    middle: await layers.middle("decoder.mid"),
+    up: await readUp(layers, haarLevels),
+    normOut: await layers.norm("decoder.norm_out"),
+    convOut: isVideo ? changed(bands, (weights) => lastFrameOutputs(weights, haarLevels, COLOURS), { outputs: kept }) : bands,
   };
-  await checkWavelets(tensors);
+  await checkPatcher(tensors, isVideo ? "decoder.unpatcher3d" : "decoder.unpatcher", 2 ** haarLevels);
   tensors.finish();
-  checkWidths(decoder);
+  checkDecoderWidths(decoder);
   return decoder;
 }
 
-/** The quantizer's own tables must agree with the levels. */
-async function readLevels(tensors: TensorSource): Promise<readonly number[]> {
-  const prefix = "inv_quant.quantizer";
-  const channels = tensors.shape(`${prefix}._levels`).slice(0, 1);
-  const levels = await tensors.integers(`${prefix}._levels`, channels);
-  if (levels.length === 0 || levels.some((level) => level < 2)) {
-    throw mismatch(`decoder: \`${prefix}._levels\` must be whole numbers >= 2, got [${levels.join(", ")}]`);
+/** Sort the arrays of an encoder, as `collectCosmosDecoder` does those of a decoder. */
+export async function collectCosmosEncoder(tensors: TensorSource): Promise<CosmosEncoder> {
+  const isVideo = tensors.has("quant_conv.conv3d.weight");
+  const layers = new CosmosLayers(tensors, isVideo);
+  const levels = await readLevels(tensors, "quantizer");
+  const quantConv = layers.conv("quant_conv");
+  const bands = layers.planeConv("encoder.conv_in");
+  const haarLevels = haarLevelsOf("encoder.conv_in", bands.inputs, isVideo);
+  const kept = COLOURS * 4 ** haarLevels;
+  const encoder: CosmosEncoder = {
+    levels, latentChannels: levels.length === 0 ? quantConv.outputs : levels.length, quantConv, haarLevels,
+    convIn: isVideo ? changed(bands, (weights) => stillInputs(weights, haarLevels, COLOURS), { inputs: kept }) : bands,
+    down: await readDown(layers, haarLevels),
+    middle: await layers.middle("encoder.mid"),
+    normOut: await layers.norm("encoder.norm_out"),
+    convOut: layers.planeConv("encoder.conv_out"),
+  };
+  await checkPatcher(tensors, isVideo ? "encoder.patcher3d" : "encoder.patcher", 2 ** haarLevels);
+  tensors.finish();
+  checkEncoderWidths(encoder);
+  return encoder;
+}
+
+async function readUp(layers: CosmosLayers, haarLevels: number): Promise<CosmosDecoder["up"]> {
+  const levels = await readBlocks(layers, "decoder.up");
+  const nameOf = (index: number): string => `decoder.up.${index}.upsample`;
+  // Images double at every level from some on; none is finer than level 0.
+  const finest = levels.findIndex((_, index) => index > 0 && layers.has(`${nameOf(index)}.conv`));
+  const upsampleOf = (index: number): Upsample | undefined => {
+    if (index === 0) return undefined;
+    if (layers.isVideo) return readVideoUpsample(layers, nameOf(index), levels.length - 1 - index, haarLevels);
+    return finest > 0 && index >= finest ? { mix: undefined, conv: layers.conv(`${nameOf(index)}.conv`) } : undefined;
+  };
+  return levels.map((blocks, index) => ({ blocks, upsample: upsampleOf(index) })).reverse();
+}
+
+async function readDown(layers: CosmosLayers, haarLevels: number): Promise<CosmosEncoder["down"]> {
+  const levels = await readBlocks(layers, "encoder.down");
+  const nameOf = (index: number): string => `encoder.down.${index}.downsample`;
+  const halves = (index: number): boolean =>
+    (layers.isVideo ? ["conv1", "conv2", "conv3"] : ["conv"]).some((layer) => layers.has(`${nameOf(index)}.${layer}`));
+  const coarsest = levels.reduce((last, _, index) => (halves(index) ? index : last), -1);
+  const downsampleOf = (index: number): StoredConv | undefined => {
+    if (index > coarsest) return undefined;
+    return layers.isVideo ? readVideoDownsample(layers, nameOf(index), index, haarLevels) : layers.conv(`${nameOf(index)}.conv`);
+  };
+  return levels.map((blocks, index) => ({ blocks, downsample: downsampleOf(index) }));
+}
+
+/** The blocks of each level, finest first. */
+async function readBlocks(layers: CosmosLayers, prefix: string): Promise<readonly (readonly Block[])[]> {
+  const levels: (readonly Block[])[] = [];
+  for (;;) {
+    const blocks = await layers.blocks(`${prefix}.${levels.length}`);
+    if (blocks.length === 0) break;
+    levels.push(blocks);
   }
-  const basis = await tensors.integers(`${prefix}._basis`, channels);
-  const expected = codeBasis(levels);
-  if (basis.some((step, channel) => step !== expected[channel])) {
-    throw mismatch(`decoder: \`${prefix}._basis\` must be [${expected.join(", ")}], got [${basis.join(", ")}]`);
-  }
-  const table = codeTable(levels);
-  const stored = await tensors.floats(`${prefix}.implicit_codebook`, [table.length / levels.length, levels.length]);
-  // The table may be rounded to bfloat16; codes lie at least 0.01 apart for up to 200 levels.
-  const differs = table.findIndex((code, index) => !(Math.abs(code - stored[index]) < 0.005));
-  if (differs >= 0) throw mismatch(`decoder: \`${prefix}.implicit_codebook\` differs from the codes of its levels at ${differs}`);
+  if (levels.length === 0) throw mismatch(`\`${prefix}\` must have blocks, got none`);
   return levels;
 }
 
-/** A trace keeps the filters that the patches were cut with: `[0.7071, 0.7071]` is Haar, the plain one is `[1, 1]`. */
-async function checkWavelets(tensors: TensorSource): Promise<void> {
-  const prefix = "decoder.unpatcher";
-  if (!tensors.has(`${prefix}.wavelets`)) return;
-  const wavelets = await tensors.floats(`${prefix}.wavelets`, [2]);
-  if (wavelets.some((value) => Math.abs(value - Math.SQRT1_2) > 0.005)) {
-    throw unsupported(`the decoder's patches are not cut by Haar wavelets, its filter is [${[...wavelets].join(", ")}]`);
-  }
-  if (tensors.has(`${prefix}._arange`)) await tensors.integers(`${prefix}._arange`, [2]);
-}
-
-async function readUpLevels(tensors: TensorSource): Promise<readonly UpLevel[]> {
-  const levels: UpLevel[] = [];
-  for (let index = 0; tensors.has(`decoder.up.${index}.block.0.conv1.weight`); index++) {
-    const prefix = `decoder.up.${index}`;
-    const blocks: UpBlock[] = [];
-    while (tensors.has(`${prefix}.block.${blocks.length}.conv1.weight`)) {
-      const number = blocks.length;
-      blocks.push({
-        residual: await readResidual(tensors, `${prefix}.block.${number}`),
-        attention: await readAttention(tensors, `${prefix}.attn.${number}`),
-      });
-    }
-    // Levels are numbered from the finest, which has nothing finer to double to.
-    const upsample = index === 0 ? undefined : await readConv(tensors, `${prefix}.upsample.conv`);
-    levels.unshift({ blocks, upsample });
-  }
-  if (levels.length === 0) throw mismatch("decoder: array `decoder.up.0.block.0.conv1.weight` is missing");
-  return levels;
-}
-
-async function readResidual(tensors: TensorSource, prefix: string): Promise<ResidualBlock> {
+/** `x + conv1(x)` doubles time, which leaves one frame one; then nearest neighbours, `x + conv2(x)`, `conv3`. */
+function readVideoUpsample(layers: CosmosLayers, name: string, coarser: number, haarLevels: number): Upsample | undefined {
+  if (!["conv1", "conv2", "conv3"].some((layer) => layers.has(`${name}.${layer}`))) return undefined;
+  const time = layers.has(`${name}.conv1`) ? layers.conv(`${name}.conv1`) : undefined;
+  // The coarsest level never doubles time.
+  const isTimed = coarser > 0 && 2 ** (haarLevels + coarser) <= MAX_FRAMES_PER_TOKEN;
+  const plane = changed(layers.conv(`${name}.conv2`), plusInput);
   return {
-    norm1: await readNorm(tensors, `${prefix}.norm1`),
-    conv1: await readConv(tensors, `${prefix}.conv1`),
-    norm2: await readNorm(tensors, `${prefix}.norm2`),
-    conv2: await readConv(tensors, `${prefix}.conv2`),
-    shortcut: await readOptionalConv(tensors, `${prefix}.nin_shortcut`),
+    mix: time !== undefined && isTimed ? changed(time, plusInput) : undefined,
+    conv: fused(plane, layers.conv(`${name}.conv3`), `${name}.conv3`),
   };
 }
 
-async function readAttention(tensors: TensorSource, prefix: string): Promise<AttentionBlock | undefined> {
-  if (!tensors.has(`${prefix}.q.weight`)) return undefined;
-  return {
-    norm: await readNorm(tensors, `${prefix}.norm`),
-    query: await readConv(tensors, `${prefix}.q`),
-    key: await readConv(tensors, `${prefix}.k`),
-    value: await readConv(tensors, `${prefix}.v`),
-    output: await readConv(tensors, `${prefix}.proj_out`),
-  };
-}
-
-async function readNorm(tensors: TensorSource, prefix: string): Promise<NormWeights> {
-  const shape = [tensors.shape(`${prefix}.weight`)[0]];
-  return { weight: await tensors.floats(`${prefix}.weight`, shape), bias: await tensors.floats(`${prefix}.bias`, shape) };
-}
-
-async function readConv(tensors: TensorSource, prefix: string): Promise<ConvWeights> {
-  const shape = tensors.shape(`${prefix}.weight`);
-  const [outputs, inputs, size] = shape;
-  if (shape.length !== 4 || shape[3] !== size || size % 2 === 0) {
-    throw mismatch(`decoder: \`${prefix}.weight\` must have shape [outputs, inputs, n, n] with n odd, got [${shape.join(", ")}]`);
-  }
-  const weight = await tensors.floats(`${prefix}.weight`, shape);
-  return { weight, bias: await tensors.floats(`${prefix}.bias`, [outputs]), outputs, inputs, size };
-}
-
-async function readOptionalConv(tensors: TensorSource, prefix: string): Promise<ConvWeights | undefined> {
-  return tensors.has(`${prefix}.weight`) ? readConv(tensors, prefix) : undefined;
+/** `conv1(x)` beside the mean halves the plane, `x + conv2(x)` halves time, which leaves one frame one; then `conv3`. */
+function readVideoDownsample(layers: CosmosLayers, name: string, finer: number, haarLevels: number): StoredConv {
+  const plane = changed(layers.conv(`${name}.conv1`), plusMean);
+  const time = layers.has(`${name}.conv2`) ? layers.conv(`${name}.conv2`) : undefined;
+  const isTimed = 2 ** (haarLevels + finer + 1) <= MAX_FRAMES_PER_TOKEN;
+  const both = time !== undefined && isTimed ? fused(plane, changed(time, plusInput), `${name}.conv2`) : plane;
+  return fused(both, layers.conv(`${name}.conv3`), `${name}.conv3`);
 }

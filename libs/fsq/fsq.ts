@@ -28,3 +28,17 @@ export function codeTable(levels: readonly number[]): Float32Array {
   }
   return table;
 }
+
+/** How a latent number is squeezed before it is rounded to a digit: `tanh(x + shift) * half - offset`. */
+export interface CodeBounds {
+  readonly shift: number;
+  readonly half: number;
+  readonly offset: number;
+}
+
+/** The bounds of a channel with `level` levels: rounding gives `-floor(level / 2)` and the `level - 1` numbers after it. */
+export function codeBounds(level: number): CodeBounds {
+  const half = ((level - 1) * (1 + 1e-3)) / 2;
+  const offset = level % 2 === 0 ? 0.5 : 0;
+  return { shift: Math.atanh(offset / half), half, offset };
+}
