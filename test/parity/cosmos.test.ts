@@ -3,8 +3,9 @@ import { join } from "node:path";
 import { before, test } from "node:test";
 import { collectCosmosDecoder, readCosmosDecoder } from "#libs/convert/cosmos-checkpoint.js";
 import { pixelsPerToken } from "#libs/convert/cosmos-structure.js";
-import { TensorSource, type ElementType, type StoredTensor } from "#libs/convert/tensor-source.js";
+import type { StoredTensor, TensorSource } from "#libs/convert/tensor-source.js";
 import { readTorchArchive } from "#libs/convert/torch-archive.js";
+import { floats, integers, sourceOf, type Changes } from "#test/fixtures/cosmos-cases.js";
 import { TINY_FOLDER } from "#test/fixtures/tiny-bundle.js";
 
 const FILE = join(TINY_FOLDER, "decoder.jit");
@@ -19,30 +20,11 @@ before(async () => {
   })));
 });
 
-function stored(type: ElementType, shape: readonly number[], data: Float32Array | BigInt64Array): StoredTensor {
-  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  const width = data.BYTES_PER_ELEMENT;
-  return { type, shape, read: async (target, first) => target.set(bytes.subarray(first * width, first * width + target.length)) };
-}
-
-function floats(shape: readonly number[], data: Float32Array): StoredTensor {
-  return stored("F32", shape, data);
-}
-
-function integers(values: readonly number[]): StoredTensor {
-  return stored("I64", [values.length], BigInt64Array.from(values, BigInt));
-}
-
 const zeros = (...shape: readonly number[]): StoredTensor => floats(shape, new Float32Array(shape.reduce((a, b) => a * b)));
 
 /** The tiny decoder with some arrays replaced, added, or (undefined) left out. */
-function changed(changes: Readonly<Record<string, StoredTensor | undefined>>): TensorSource {
-  const tensors = new Map(original);
-  for (const [name, tensor] of Object.entries(changes)) {
-    if (tensor === undefined) tensors.delete(name);
-    else tensors.set(name, tensor);
-  }
-  return new TensorSource("decoder.jit", tensors);
+function changed(changes: Changes): TensorSource {
+  return sourceOf("decoder.jit", original, changes);
 }
 
 test("structure follows from the arrays", async () => {
@@ -55,7 +37,7 @@ test("structure follows from the arrays", async () => {
   const [coarse, fine] = decoder.up;
   assert.equal(coarse.blocks[0].residual.shortcut, undefined);
   assert.deepEqual([fine.blocks[0].residual.shortcut?.inputs, fine.blocks[0].residual.shortcut?.outputs], [32, 64]);
-  assert.deepEqual([coarse.upsample?.outputs, fine.upsample], [32, undefined]);
+  assert.deepEqual([coarse.upsample?.conv.outputs, fine.upsample], [32, undefined]);
 });
 
 test("a decoder without attention, and one that carries its wavelets, are read", async () => {
@@ -69,21 +51,21 @@ test("a decoder without attention, and one that carries its wavelets, are read",
 });
 
 test("a missing, unknown or misshapen array is refused by name", async () => {
-  const cases: readonly (readonly [changes: Readonly<Record<string, StoredTensor | undefined>>, message: string])[] = [
+  const cases: readonly (readonly [changes: Changes, message: string])[] = [
     [{ "decoder.conv_in.bias": undefined }, "decoder.jit: array `decoder.conv_in.bias` is missing"],
     [{ "decoder.up.1.upsample.conv.weight": undefined }, "decoder.jit: array `decoder.up.1.upsample.conv.weight` is missing"],
     [{ "decoder.up.0.block.0.nin_shortcut.weight": undefined, "decoder.up.0.block.0.nin_shortcut.bias": undefined },
-      "decoder: `decoder.up.0.block.0` must give 64 channels on both ways, its shortcut gives 32"],
+      "`decoder.up.0.block.0` must give 64 channels on both ways, its shortcut gives 32"],
     [{ "decoder.extra.weight": zeros(3) }, "decoder.jit: 1 unknown array(s): `decoder.extra.weight`"],
     [{ "decoder.up.0.upsample.conv.weight": zeros(64, 64, 3, 3), "decoder.up.0.upsample.conv.bias": zeros(64) },
       "decoder.jit: 2 unknown array(s): `decoder.up.0.upsample.conv.weight`, `decoder.up.0.upsample.conv.bias`"],
     [{ "decoder.conv_in.bias": zeros(31) }, "decoder.jit: `decoder.conv_in.bias` must have shape [32], got [31]"],
-    [{ "decoder.conv_in.weight": zeros(32, 9, 3, 3) }, "decoder: `decoder.conv_in` must take 8 channels, got 9"],
+    [{ "decoder.conv_in.weight": zeros(32, 9, 3, 3) }, "`decoder.conv_in` must take 8 channels, got 9"],
     [{ "decoder.conv_in.weight": zeros(32, 8, 3, 2) },
-      "decoder: `decoder.conv_in.weight` must have shape [outputs, inputs, n, n] with n odd, got [32, 8, 3, 2]"],
-    [{ "decoder.norm_out.weight": zeros(32), "decoder.norm_out.bias": zeros(32) }, "decoder: `decoder.norm_out` must have 64 channels, got 32"],
+      "`decoder.conv_in.weight` must have shape [outputs, inputs, n, n] with n odd, got [32, 8, 3, 2]"],
+    [{ "decoder.norm_out.weight": zeros(32), "decoder.norm_out.bias": zeros(32) }, "`decoder.norm_out` must have 64 channels, got 32"],
     [{ "decoder.conv_out.weight": zeros(24, 64, 3, 3), "decoder.conv_out.bias": zeros(24) },
-      "decoder: `decoder.conv_out` must give 3 * 4^n channels, got 24"],
+      "`decoder.conv_out` must have 3 * 4^n channels of patches, got 24"],
   ];
   for (const [changes, message] of cases) {
     await assert.rejects(collectCosmosDecoder(changed(changes)), { kind: "mismatch", message });
@@ -101,9 +83,11 @@ test("a quantizer whose tables disagree is refused", async () => {
   for (const [changes, message] of cases) await assert.rejects(collectCosmosDecoder(changed(changes)), message);
 });
 
-test("video and continuous decoders are named as such", async () => {
-  const video = changed({ "post_quant_conv.conv3d.weight": zeros(1) });
-  await assert.rejects(collectCosmosDecoder(video), { kind: "unsupported", message: /one for video/ });
-  const continuous = changed({ "inv_quant.quantizer._levels": undefined });
-  await assert.rejects(collectCosmosDecoder(continuous), { kind: "unsupported", message: /discrete tokens/ });
+test("a decoder without a quantizer is one of continuous latents", async () => {
+  const tables = ["_levels", "_basis", "implicit_codebook"].map((table) => [`inv_quant.quantizer.${table}`, undefined]);
+  const decoder = await collectCosmosDecoder(changed(Object.fromEntries(tables)));
+  assert.deepEqual([decoder.levels, decoder.latentChannels], [[], 3]);
+  await assert.rejects(collectCosmosDecoder(changed({ "inv_quant.quantizer._levels": undefined })), {
+    message: "decoder.jit: 2 unknown array(s): `inv_quant.quantizer._basis`, `inv_quant.quantizer.implicit_codebook`",
+  });
 });
