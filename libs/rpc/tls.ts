@@ -38,7 +38,7 @@ export function readTls(env: Env): Tls | undefined {
   const ca = trustsSystem ? undefined : file("TESSERA_TLS_CA");
   const clients = choiceEnv(env, "TESSERA_TLS_CLIENTS", { choices: ["any", "required"], default: "any" });
   if (!cert && !key && !ca && !trustsSystem && clients === "any") return undefined;
-  if (cert === undefined !== (key === undefined)) throw wrong("TESSERA_TLS_CERT and TESSERA_TLS_KEY must be set together");
+  if (Boolean(cert) !== Boolean(key)) throw wrong("TESSERA_TLS_CERT and TESSERA_TLS_KEY must be set together");
   if (clients === "required" && !(cert && ca)) {
     throw wrong("TESSERA_TLS_CLIENTS=required needs TESSERA_TLS_CERT, TESSERA_TLS_KEY and a file in TESSERA_TLS_CA");
   }

@@ -31,8 +31,8 @@ export function decoderService(parts: DecoderParts): ServiceImplementation<typeo
         for (const imageChunk of imageChunks(picture, place)) yield { imageChunk };
       }
     },
-    async getDecoderInfo() {
-      return { model: modelInfoOf(bundle), maxImageCount: MAX_IMAGE_COUNT, maxChunkBytes: IMAGE_CHUNK_BYTES };
+    async getDecoderInfo(_request, { limits }: CallContext) {
+      return { model: modelInfoOf(bundle), maxImageCount: MAX_IMAGE_COUNT, maxChunkBytes: IMAGE_CHUNK_BYTES, limits };
     },
   };
 }

@@ -1,5 +1,5 @@
 import type { Bundle } from "#libs/bundle/bundle.js";
-import type { ServiceImplementation } from "#libs/rpc/definition.js";
+import type { CallContext, ServiceImplementation } from "#libs/rpc/definition.js";
 import type { TokenizerService } from "#libs/rpc/gen/tessera/v1/tokenizer_pb.js";
 import { MAX_PROMPT_BYTES } from "#libs/rpc/limits.js";
 import { modelInfoOf } from "#libs/rpc/model-info.js";
@@ -26,8 +26,8 @@ export function tokenizerService(
     async decodeText(request) {
       return { text: tokenizer.decode(validTextTokens(request, vocabularySize, (token) => tokenizer.has(token))) };
     },
-    async getTokenizerInfo() {
-      return { model: modelInfoOf(bundle), vocabularySize, maxPromptTokens, maxPromptBytes: MAX_PROMPT_BYTES };
+    async getTokenizerInfo(_request, { limits }: CallContext) {
+      return { model: modelInfoOf(bundle), vocabularySize, maxPromptTokens, maxPromptBytes: MAX_PROMPT_BYTES, limits };
     },
   };
 }

@@ -167,6 +167,7 @@ test("tells what it has loaded, and refuses a bundle that is none", async () => 
   const { $typeName: _message, ...model } = info.model!;
   assert.deepEqual(model, modelInfoOf(stand.bundle));
   assert.deepEqual([info.maxImageCount, info.maxChunkBytes], [16, 512 * 1024]);
+  assert.deepEqual([info.limits?.maxMessageBytes, info.limits?.keyRequired], [4 * 2 ** 20, false]);
   const config = { address: "127.0.0.1:0", bundleFolder: "/nowhere", generatorAddress: stand.generator.address, threads: 1, provider: "cpu" } as const;
   await assert.rejects(startDecoder(config), { kind: "not-found", message: /\/nowhere/ });
 });
