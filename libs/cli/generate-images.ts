@@ -4,6 +4,7 @@ import {
   DecoderService, ImageFormat, type GenerateImageRequestSchema, type ImageFinished,
 } from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
 import type { Started } from "#libs/rpc/gen/tessera/v1/types_pb.js";
+import { readSecurity } from "#libs/rpc/security.js";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { FileFormat, GenerateOptions } from "./generate-options.js";
 import { imageEvents, type Picture } from "./image-stream.js";
@@ -46,7 +47,8 @@ const FLAG_OF_FIELD: Readonly<Record<string, string>> = {
 export async function generateImages(
   address: string, options: GenerateOptions, { progress, signal }: { readonly progress: Progress; readonly signal: AbortSignal },
 ): Promise<GeneratedImages> {
-  const { client, close } = connect(DecoderService, address);
+  const security = readSecurity({ ...process.env, ...options.securityEnv });
+  const { client, close } = connect(DecoderService, address, { security });
   try {
     const responses = client.generateImage(requestOf(options), { signal });
     return await collect(imageEvents(responses), options, progress);

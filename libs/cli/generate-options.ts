@@ -1,4 +1,5 @@
 import { extname } from "node:path";
+import type { Env } from "#libs/config/env.js";
 import { AppError, invalidRequest } from "#libs/errors/errors.js";
 import { MAX_IMAGE_COUNT } from "#libs/rpc/limits.js";
 import { parseFlags } from "./command.js";
@@ -21,6 +22,8 @@ export interface GenerateOptions {
   readonly bundleFolder: string | undefined;
   /** `host:port` of a decoder that runs already; undefined starts the services. */
   readonly target: string | undefined;
+  /** The variables of `readSecurity` that flags set: whom to trust and what to show there. */
+  readonly securityEnv: Env;
   /** Undefined: named after prompt and seed, in `out/`. */
   readonly outFile: string | undefined;
   readonly format: FileFormat;
@@ -45,6 +48,9 @@ Makes a picture of PROMPT. Starts the services for it, or uses running ones.
   --out FILE         .png, .webp or .jpg; out/PROMPT-SEED.png if left out
   --previews DIR     writes a preview there after each finished row of tokens
   --target HOST:PORT a decoder that runs already
+  --tls-ca FILE      speak TLS with it and trust whom FILE has signed, or \`system\`; TESSERA_TLS_CA
+  --tls-cert FILE    shown to a decoder that asks for it, with --tls-key FILE; TESSERA_TLS_CERT, TESSERA_TLS_KEY
+                     an API key is taken from TESSERA_API_KEY or the file TESSERA_API_KEY_FILE, never from a flag
   --json             the last line of stdout is one JSON object
   --help             this text
 `;
@@ -61,6 +67,9 @@ const FLAGS = {
   out: { type: "string" },
   previews: { type: "string" },
   target: { type: "string" },
+  "tls-ca": { type: "string" },
+  "tls-cert": { type: "string" },
+  "tls-key": { type: "string" },
   json: { type: "boolean", default: false },
   help: { type: "boolean", default: false },
 } as const;
@@ -94,11 +103,16 @@ export function parseGenerateOptions(args: readonly string[]): GenerateOptions |
     imageCount: integerFlag("--images", values.images, { min: 1, max: MAX_IMAGE_COUNT }) ?? 1,
     bundleFolder: values.bundle,
     target: hostPortFlag("--target", values.target),
+    securityEnv: given({ TESSERA_TLS_CA: values["tls-ca"], TESSERA_TLS_CERT: values["tls-cert"], TESSERA_TLS_KEY: values["tls-key"] }),
     outFile: values.out,
     format: formatOf(values.out),
     previewFolder: values.previews,
     isJson: values.json,
   };
+}
+
+function given(env: Env): Env {
+  return Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined));
 }
 
 function formatOf(outFile: string | undefined): FileFormat {
