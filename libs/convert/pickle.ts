@@ -149,12 +149,14 @@ function setState(m: Machine): void {
   object.state = state;
 }
 
-function longOf(m: Machine): bigint {
+/** Sizes beyond 32 bits come in this form. */
+function longOf(m: Machine): number | bigint {
   const length = m.byte();
   const start = m.advance(length);
   const digits = [...m.bytes.subarray(start, start + length)].reverse();
   const value = digits.reduce((sum, digit) => (sum << 8n) | BigInt(digit), 0n);
-  return BigInt.asIntN(8 * length, value);
+  const signed = BigInt.asIntN(8 * length, value);
+  return Number.isSafeInteger(Number(signed)) ? Number(signed) : signed;
 }
 
 function memoized(m: Machine, index: number): PickleValue {

@@ -102,7 +102,7 @@ test("wrong command lines name the flag", async () => {
   const given = ["--lm", join(TINY_FOLDER, "lm"), "--decoder", DECODER, "--out", join(folder, "never")];
   const cases: readonly (readonly [args: readonly string[], message: RegExp])[] = [
     [[], /^error: `--lm` must be given\n/],
-    [[...given, "--weights", "int3"], /^error: `--weights` must be fp32 or fp16 or int8, got "int3"\n/],
+    [[...given, "--weights", "int3"], /^error: `--weights` must be fp32 or fp16 or int8 or int4, got "int3"\n/],
     [[...given, "--grid", "4"], /^error: `--grid` must be rows x columns such as 64x64, got "4"\n/],
     [[...given, "--colour"], /^error: .*--colour/],
     [given.with(5, folder), /^error: `out` must be a folder that does not exist yet/m],
