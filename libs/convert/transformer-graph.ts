@@ -79,7 +79,9 @@ async function addEmbedding(graph: Graph, ids: Value, checkpoint: Qwen2Checkpoin
   const table = await checkpoint.embedding();
   return graph.scope("embedding", () => {
     if (weights === "fp32") return graph.op("Gather", [graph.constant("weight", table, dims), ids], { axis: 0 });
-    const rows = graph.op("Gather", [graph.constant("weight", halvesFromFloats(table), dims), ids], { axis: 0 });
+    // Rounded where it lies: a second table would be most of what a conversion takes of memory.
+    const halves = halvesFromFloats(table, new Uint16Array(table.buffer, table.byteOffset, table.length));
+    const rows = graph.op("Gather", [graph.constant("weight", halves, dims), ids], { axis: 0 });
     return graph.op("Cast", [rows], { to: dataTypeNumber("float32") });
   });
 }

@@ -26,3 +26,16 @@ test("bfloat16 words widen to the same upper bits", () => {
   const bits = new Uint32Array(floatsFromBfloat16(words).buffer);
   assert.ok(words.every((word, index) => bits[index] === word * 65536));
 });
+
+test("words are widened and narrowed within one buffer", () => {
+  const words = Uint16Array.from({ length: 1000 }, (_, index) => 0x3c00 + index);
+  for (const widen of [floatsFromHalves, floatsFromBfloat16]) {
+    const values = new Float32Array(words.length);
+    const end = new Uint16Array(values.buffer, values.byteLength / 2);
+    end.set(words);
+    assert.equal(widen(end, values), values);
+    assert.deepEqual(values, widen(words));
+  }
+  const values = floatsFromHalves(words);
+  assert.deepEqual(halvesFromFloats(values, new Uint16Array(values.buffer, 0, values.length)), words);
+});

@@ -2,21 +2,25 @@ const words = new Uint32Array(1);
 const floats = new Float32Array(words.buffer);
 
 /** Widen IEEE 754 binary16 words; exact. @param values takes the result; may share its last bytes with `halves`. */
-export function floatsFromHalves(halves: Uint16Array, values = new Float32Array(halves.length)): Float32Array {
+export function floatsFromHalves(halves: Uint16Array, values: Float32Array = new Float32Array(halves.length)): Float32Array {
   for (let i = 0; i < halves.length; i++) values[i] = floatFromHalf(halves[i]);
   return values;
 }
 
 /** Widen bfloat16 words (the upper half of a binary32); exact. @param values as for halves. */
-export function floatsFromBfloat16(upperHalves: Uint16Array, values = new Float32Array(upperHalves.length)): Float32Array {
+export function floatsFromBfloat16(
+  upperHalves: Uint16Array, values: Float32Array = new Float32Array(upperHalves.length),
+): Float32Array {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
   for (let i = 0; i < upperHalves.length; i++) bits[i] = upperHalves[i] << 16;
   return values;
 }
 
-/** Round to IEEE 754 binary16 words, ties to even; beyond 65504 becomes infinity. */
-export function halvesFromFloats(values: Float32Array): Uint16Array {
-  const halves = new Uint16Array(values.length);
+/**
+ * Round to IEEE 754 binary16 words, ties to even; beyond 65504 becomes infinity.
+ * @param halves takes the result; may share its first bytes with `values`, which are lost then.
+ */
+export function halvesFromFloats(values: Float32Array, halves: Uint16Array = new Uint16Array(values.length)): Uint16Array {
   for (let i = 0; i < values.length; i++) halves[i] = halfFromFloat(values[i]);
   return halves;
 }
