@@ -18,6 +18,8 @@ export interface Manifest {
   readonly image: ImageSection;
   readonly transformer: TransformerSection;
   readonly decoder: DecoderSection;
+  /** There if the tokenizer's encoder was converted too. */
+  readonly encoder?: EncoderSection;
   readonly defaults: SamplingDefaults;
   /** There if the checkpoint had a `generation_config.json`. */
   readonly generationConfig?: GenerationConfig;
@@ -85,6 +87,15 @@ export interface TransformerSection {
 
 /** The decoder graph. Input: `tokens` int64 [B, h, w]. Output: `pixels` float32 [B, 3, H, W], about -1..1, not clamped. */
 export interface DecoderSection {
+  readonly file: string;
+  readonly weights: WeightType;
+}
+
+/**
+ * The encoder graph, the decoder's counterpart. Input: `pixels` float32 [B, 3, H, W] in -1..1; H and W are multiples of the
+ * pixels of an image token. Output: `tokens` int64 [B, h, w].
+ */
+export interface EncoderSection {
   readonly file: string;
   readonly weights: WeightType;
 }

@@ -1,7 +1,7 @@
 import { codebookSize } from "#libs/fsq/fsq.js";
 import { Fields } from "#libs/json/fields.js";
 import type {
-  DecoderSection, FileEntry, GenerationConfig, ImageSection, Manifest, SamplingDefaults, TextSection, TransformerSection,
+  DecoderSection, EncoderSection, FileEntry, GenerationConfig, ImageSection, Manifest, SamplingDefaults, TextSection, TransformerSection,
   WeightType,
 } from "./manifest.js";
 
@@ -24,7 +24,8 @@ export function parseManifest(value: unknown): Manifest {
     text: finished(fields.object("text"), parseText),
     image: finished(fields.object("image"), parseImage),
     transformer: finished(fields.object("transformer"), parseTransformer),
-    decoder: finished(fields.object("decoder"), parseDecoder),
+    decoder: finished(fields.object("decoder"), parseGraph),
+    ...(fields.has("encoder") && { encoder: finished(fields.object("encoder"), parseGraph) }),
     defaults: finished(fields.object("defaults"), parseDefaults),
     ...(fields.has("generationConfig") && { generationConfig: finished(fields.object("generationConfig"), parseGenerationConfig) }),
     files: parseFiles(fields.object("files")),
@@ -111,7 +112,7 @@ function parseTransformer(fields: Fields): TransformerSection {
   };
 }
 
-function parseDecoder(fields: Fields): DecoderSection {
+function parseGraph(fields: Fields): DecoderSection & EncoderSection {
   return { file: fields.string("file"), weights: fields.oneOf("weights", WEIGHT_TYPES) };
 }
 
@@ -127,7 +128,7 @@ function parseFiles(fields: Fields): Readonly<Record<string, FileEntry>> {
   }));
 }
 
-function checkTogether(fields: Fields, { text, image, transformer, decoder, defaults, files }: Manifest): void {
+function checkTogether(fields: Fields, { text, image, transformer, decoder, encoder, defaults, files }: Manifest): void {
   const rules: readonly (readonly [field: string, holds: boolean, rule: string, value: unknown])[] = [
     ["image.codebookSize", image.codebookSize === codebookSize(image.levels), "the product of image.levels", image.codebookSize],
     ["image.tokenOffset", image.tokenOffset === text.vocabularySize, "text.vocabularySize", image.tokenOffset],
@@ -142,7 +143,7 @@ function checkTogether(fields: Fields, { text, image, transformer, decoder, defa
       "transformer.maxPositions", text.maxPromptTokens + image.gridHeight * image.gridWidth <= transformer.maxPositions,
       "at least text.maxPromptTokens plus a whole image", transformer.maxPositions,
     ],
-    ...["tokenizer.json", transformer.file, decoder.file].map((file) =>
+    ...["tokenizer.json", transformer.file, decoder.file, ...(encoder ? [encoder.file] : [])].map((file) =>
       [`files.${file}`, Object.hasOwn(files, file), "listed", files[file] ?? null] as const),
   ];
   for (const [field, holds, rule, value] of rules) if (!holds) throw fields.refuse(field, rule, value);

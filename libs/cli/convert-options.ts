@@ -10,7 +10,8 @@ export const CONVERT_HELP = `Turn a SimpleAR checkpoint and a Cosmos decoder int
   npm run convert -- --lm DIR --decoder FILE --out DIR [options]
 
   --lm DIR               Hugging Face folder: config.json, model.safetensors (or shards), tokenizer.json, maybe tessera.json
-  --decoder FILE         decoder.jit of a discrete Cosmos image tokenizer
+  --decoder FILE         decoder.jit of a discrete Cosmos tokenizer, DV or DI
+  --encoder FILE         its encoder.jit, to turn images into tokens; may be left out
   --out DIR              the bundle; must not exist yet
   --weights TYPE         transformer weights: fp32 (default), fp16, int8 or int4
   --decoder-weights TYPE decoder weights: fp32 or fp16 (default: fp32 with fp32, else fp16)
@@ -20,7 +21,7 @@ export const CONVERT_HELP = `Turn a SimpleAR checkpoint and a Cosmos decoder int
 `;
 
 const OPTIONS = {
-  lm: { type: "string" }, decoder: { type: "string" }, out: { type: "string" }, weights: { type: "string", default: "fp32" },
+  lm: { type: "string" }, decoder: { type: "string" }, encoder: { type: "string" }, out: { type: "string" }, weights: { type: "string", default: "fp32" },
   "decoder-weights": { type: "string" }, name: { type: "string" }, grid: { type: "string" },
   help: { type: "boolean", default: false },
 } as const;
@@ -29,12 +30,13 @@ const OPTIONS = {
 export function parseConvertOptions(args: readonly string[]): ConvertOptions | undefined {
   const { values } = parseFlags({ args: [...args], options: OPTIONS, strict: true });
   if (values.help) return undefined;
-  const { name } = values;
+  const { name, encoder } = values;
   const grid = gridFlag("--grid", values.grid);
   const decoderWeights = values["decoder-weights"];
   return {
     lmFolder: requiredFlag("--lm", values.lm),
     decoderFile: requiredFlag("--decoder", values.decoder),
+    ...(encoder === undefined ? {} : { encoderFile: requiredFlag("--encoder", encoder) }),
     outFolder: requiredFlag("--out", values.out),
     weights: oneOf<WeightType>("--weights", ["fp32", "fp16", "int8", "int4"], values.weights),
     ...(decoderWeights === undefined ? {} : { decoderWeights: oneOf("--decoder-weights", ["fp32", "fp16"], decoderWeights) }),

@@ -6,9 +6,10 @@ import type { GenerationConfig, Manifest, WeightType } from "#libs/bundle/manife
 import { mismatch } from "#libs/errors/errors.js";
 import { codebookSize } from "#libs/fsq/fsq.js";
 import { WeightFile } from "#libs/onnx/weight-file.js";
-import { collectCosmosDecoder, type CosmosDecoder } from "./cosmos-checkpoint.js";
-import { pixelsPerToken } from "./cosmos-structure.js";
+import { collectCosmosDecoder, collectCosmosEncoder, type CosmosDecoder } from "./cosmos-checkpoint.js";
+import { checkTokenizer, pixelsPerToken } from "./cosmos-structure.js";
 import { buildDecoder, type DecoderWeightType } from "./decoder-graph.js";
+import { buildEncoder } from "./encoder-graph.js";
 import { readText } from "./file-range.js";
 import { readGenerationConfig } from "./generation-config.js";
 import { Qwen2Checkpoint } from "./qwen2-checkpoint.js";
@@ -24,11 +25,13 @@ export interface ConvertOptions extends RecipeOverrides {
   readonly lmFolder: string;
   /** A Cosmos `decoder.jit`. */
   readonly decoderFile: string;
+  /** The `encoder.jit` beside it, if images are to become tokens. */
+  readonly encoderFile?: string;
   /** The bundle; must not exist yet. */
   readonly outFolder: string;
   /** The transformer's weights. */
   readonly weights: WeightType;
-  /** The decoder's weights; left out: fp32 if the transformer's are, else fp16. */
+  /** The decoder's and encoder's weights; left out: fp32 if the transformer's are, else fp16. */
   readonly decoderWeights?: DecoderWeightType;
   /** Hears how many bytes of the checkpoints' weights are through, after each array. */
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
@@ -38,6 +41,7 @@ export interface ConvertOptions extends RecipeOverrides {
 const TOKENIZER_FILE = "tokenizer.json";
 const TRANSFORMER_FILE = "transformer.onnx";
 const DECODER_FILE = "decoder.onnx";
+const ENCODER_FILE = "encoder.onnx";
 /** Several times what 150,000 tokens take. */
 const MAX_TOKENIZER_BYTES = 2 ** 26;
 
@@ -57,19 +61,24 @@ export async function convert(options: ConvertOptions): Promise<Bundle> {
   const onRead = (bytes: number): void => onProgress?.((doneBytes += bytes), totalBytes);
   const checkpoint = await Qwen2Checkpoint.open(options.lmFolder, onRead);
   const decoderTensors = await readTorchArchive(options.decoderFile, onRead);
-  const totalBytes = checkpoint.bytes + decoderTensors.bytes;
+  const encoderTensors = options.encoderFile === undefined ? undefined : await readTorchArchive(options.encoderFile, onRead);
+  const totalBytes = checkpoint.bytes + decoderTensors.bytes + (encoderTensors?.bytes ?? 0);
   const decoder = await collectCosmosDecoder(decoderTensors);
+  const encoder = encoderTensors && (await collectCosmosEncoder(encoderTensors));
+  checkTokenizer(decoder, encoder);
   const vocabulary = parseTextVocabulary(tokenizer);
   const codebook = codebookSize(decoder.levels);
   checkVocabulary(checkpoint.config, vocabulary, codebook);
   const weights = { transformer: options.weights, decoder: decoderWeights(options) };
   return writeBundle(options.outFolder, async (draft) => {
     await writeFile(join(draft, TOKENIZER_FILE), tokenizer);
-    await writeGraph(join(draft, DECODER_FILE), async (weightFile) => buildDecoder(decoder, weights.decoder, weightFile));
+    const cosmos = { weights: weights.decoder, ...(signal && { signal }) };
+    await writeGraph(join(draft, DECODER_FILE), (weightFile) => buildDecoder(decoder, { ...cosmos, weightFile }));
+    if (encoder) await writeGraph(join(draft, ENCODER_FILE), (weightFile) => buildEncoder(encoder, { ...cosmos, weightFile }));
     await writeGraph(join(draft, TRANSFORMER_FILE), (weightFile) => buildTransformer(checkpoint, {
       tokenOffset: vocabulary.size, codebookSize: codebook, weights: weights.transformer, weightFile, ...(signal && { signal }),
     }));
-    return describe({ recipe, generationConfig, vocabulary, config: checkpoint.config, decoder, weights });
+    return describe({ recipe, generationConfig, vocabulary, config: checkpoint.config, decoder, hasEncoder: encoder !== undefined, weights });
   }, { ...(signal && { signal }) });
 }
 
@@ -78,7 +87,7 @@ function decoderWeights({ weights, decoderWeights }: ConvertOptions): DecoderWei
 }
 
 /** Write the graph that `build` makes to `path`, and the constants that it puts into the weight file beside it. */
-async function writeGraph(path: string, build: (weightFile: WeightFile) => Promise<Uint8Array>): Promise<void> {
+export async function writeGraph(path: string, build: (weightFile: WeightFile) => Promise<Uint8Array>): Promise<void> {
   const weightFile = new WeightFile(`${path}.data`);
   try {
     await writeFile(path, await build(weightFile));
@@ -109,10 +118,11 @@ interface Parts {
   readonly vocabulary: TextVocabulary;
   readonly config: Qwen2Config;
   readonly decoder: CosmosDecoder;
+  readonly hasEncoder: boolean;
   readonly weights: { readonly transformer: WeightType; readonly decoder: DecoderWeightType };
 }
 
-function describe({ recipe, generationConfig, vocabulary, config, decoder, weights }: Parts): Omit<Manifest, "files"> {
+function describe({ recipe, generationConfig, vocabulary, config, decoder, hasEncoder, weights }: Parts): Omit<Manifest, "files"> {
   const [gridHeight, gridWidth] = recipe.grid;
   const { levels } = decoder;
   const scale = pixelsPerToken(decoder);
@@ -132,6 +142,7 @@ function describe({ recipe, generationConfig, vocabulary, config, decoder, weigh
       keyValueHeads: config.keyValueHeads, headSize: config.headSize, maxPositions: config.maxPositions,
     },
     decoder: { file: DECODER_FILE, weights: weights.decoder },
+    ...(hasEncoder && { encoder: { file: ENCODER_FILE, weights: weights.decoder } }),
     defaults: recipe.defaults,
     ...(generationConfig && { generationConfig }),
     metrics: recipe.metrics,

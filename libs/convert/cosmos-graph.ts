@@ -6,7 +6,7 @@ import { silu } from "#libs/onnx/swiglu.js";
 import { upsampleNearest } from "#libs/onnx/upsample.js";
 import type { Upsample } from "./cosmos-checkpoint.js";
 import type { AttentionBlock, Block, Middle, NormWeights, ResidualBlock, StoredConv } from "./cosmos-layers.js";
-import type { DecoderWeightType } from "./decoder-graph.js";
+import type { CosmosGraphOptions, DecoderWeightType } from "./decoder-graph.js";
 
 const NORM_EPSILON = 1e-6;
 
@@ -17,42 +17,45 @@ const NORM_EPSILON = 1e-6;
 export class CosmosGraph {
   readonly graph: Graph;
   readonly #weights: DecoderWeightType;
+  readonly #signal: AbortSignal | undefined;
 
-  constructor(graph: Graph, weights: DecoderWeightType) {
+  constructor(graph: Graph, { weights, signal }: CosmosGraphOptions) {
     this.graph = graph;
     this.#weights = weights;
+    this.#signal = signal;
   }
 
   async conv(name: string, x: Value, conv: StoredConv): Promise<Value> {
-    const weights = await conv.load();
+    const weights = await this.#load(conv);
     return this.#conv(name, x, weights);
   }
 
   /** Half as high and wide. */
   async downsample(name: string, x: Value, conv: StoredConv): Promise<Value> {
-    const weights = await conv.load();
+    const weights = await this.#load(conv);
     return this.graph.scope(name, () => halvingConv2d(this.graph, x, weights, this.#weights));
   }
 
   /** Twice as high and wide. */
   async upsample(name: string, x: Value, { mix, conv }: Upsample): Promise<Value> {
     const mixed = mix === undefined ? x : await this.conv(`${name}/mix`, x, mix);
-    const weights = await conv.load();
+    const weights = await this.#load(conv);
     return this.graph.scope(name, () => conv2d(this.graph, upsampleNearest(this.graph, mixed), weights, this.#weights));
   }
 
   async residual(name: string, x: Value, block: ResidualBlock): Promise<Value> {
-    const weights = await Promise.all([block.conv1.load(), block.conv2.load()]);
-    const shortcut = await block.shortcut?.load();
+    const [conv1, conv2] = [await this.#load(block.conv1), await this.#load(block.conv2)];
+    const shortcut = block.shortcut === undefined ? undefined : await this.#load(block.shortcut);
     return this.graph.scope(name, () => {
-      const inner = this.#conv("conv1", silu(this.graph, this.#norm("norm1", x, block.norm1)), weights[0]);
-      const outer = this.#conv("conv2", silu(this.graph, this.#norm("norm2", inner, block.norm2)), weights[1]);
+      const inner = this.#conv("conv1", silu(this.graph, this.#norm("norm1", x, block.norm1)), conv1);
+      const outer = this.#conv("conv2", silu(this.graph, this.#norm("norm2", inner, block.norm2)), conv2);
       return this.graph.op("Add", [shortcut === undefined ? x : this.#conv("shortcut", x, shortcut), outer]);
     });
   }
 
   async attention(name: string, x: Value, block: AttentionBlock): Promise<Value> {
-    const [query, key, value, output] = await Promise.all([block.query, block.key, block.value, block.output].map((conv) => conv.load()));
+    const layers = [block.query, block.key, block.value, block.output];
+    const [query, key, value, output] = await Promise.all(layers.map((conv) => this.#load(conv)));
     const mixed = this.graph.scope(name, () => {
       const normal = this.#norm("norm", x, block.norm);
       const attended = planeAttention(
@@ -62,7 +65,7 @@ export class CosmosGraph {
     });
     if (block.time === undefined) return mixed;
     const { norm, conv } = block.time;
-    const time = await conv.load();
+    const time = await this.#load(conv);
     return this.graph.scope(`${name}/time`, () =>
       this.graph.op("Add", [mixed, this.#conv("output", this.#norm("norm", mixed, norm), time)]));
   }
@@ -85,6 +88,11 @@ export class CosmosGraph {
   /** What ends both networks: norm, swish, convolution. */
   async head(x: Value, norm: NormWeights, conv: StoredConv): Promise<Value> {
     return this.conv("conv_out", silu(this.graph, this.#norm("norm_out", x, norm)), conv);
+  }
+
+  #load(conv: StoredConv): Promise<ConvWeights> {
+    this.#signal?.throwIfAborted();
+    return conv.load();
   }
 
   #conv(name: string, x: Value, weights: ConvWeights): Value {

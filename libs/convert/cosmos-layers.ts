@@ -161,7 +161,8 @@ export function checkConv(name: string, conv: StoredConv, inputs: number, output
 /** Two convolutions as one; `name` is the second's. */
 export function fused(first: StoredConv, point: StoredConv, name: string): StoredConv {
   if (point.size !== 1 || point.inputs !== first.outputs) {
-    throw mismatch(`\`${name}\` must be 1 x 1 with ${first.outputs} inputs, got ${point.size} x ${point.size} with ${point.inputs}`);
+    const got = `${point.size} x ${point.size} with ${point.inputs}`;
+    throw mismatch(`\`${name}\` must be 1 x 1 with ${first.outputs} inputs, got ${got}`);
   }
   return changed(first, async (weights) => fuse(weights, await point.load()), { outputs: point.outputs });
 }

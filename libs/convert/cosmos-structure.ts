@@ -1,6 +1,8 @@
-import { mismatch } from "#libs/errors/errors.js";
+import { mismatch, unsupported } from "#libs/errors/errors.js";
 import type { CosmosDecoder, CosmosEncoder } from "./cosmos-checkpoint.js";
-import { checkConv, type AttentionBlock, type Block, type Middle, type NormWeights, type ResidualBlock, type StoredConv } from "./cosmos-layers.js";
+import {
+  checkConv, type AttentionBlock, type Block, type Middle, type NormWeights, type ResidualBlock, type StoredConv,
+} from "./cosmos-layers.js";
 
 /** Colours of a pixel. */
 export const COLOURS = 3;
@@ -24,6 +26,19 @@ export function pixelsPerToken(network: CosmosDecoder | CosmosEncoder): number {
     ? network.up.filter(({ upsample }) => upsample !== undefined)
     : network.down.filter(({ downsample }) => downsample !== undefined);
   return 2 ** (network.haarLevels + resampled.length);
+}
+
+/**
+ * Whether a model can predict what the decoder takes, and the encoder gives the same.
+ * @throws unsupported for continuous latents; mismatch if the encoder is another tokenizer's.
+ */
+export function checkTokenizer(decoder: CosmosDecoder, encoder: CosmosEncoder | undefined): void {
+  if (decoder.levels.length === 0) {
+    throw unsupported("the decoder takes continuous latents and the transformer predicts image tokens: give a discrete one, DV or DI");
+  }
+  if (encoder === undefined) return;
+  const [wanted, got] = [decoder, encoder].map((network) => `[${network.levels.join(", ")}] and ${pixelsPerToken(network)} pixels`);
+  if (got !== wanted) throw mismatch(`the encoder's tokens must have levels and size ${wanted} as the decoder's have, got ${got}`);
 }
 
 /** @throws mismatch at the first layer that does not take what the one before it gives. */

@@ -9,14 +9,21 @@ import { COLOURS, pixelsPerToken } from "./cosmos-structure.js";
 /** How a decoder's convolutions, or an encoder's, may be stored. */
 export type DecoderWeightType = "fp32" | "fp16";
 
+/** How a Cosmos graph is built. */
+export interface CosmosGraphOptions {
+  readonly weights: DecoderWeightType;
+  /** Where the constants of a large graph go; stays the caller's. */
+  readonly weightFile?: WeightFile;
+  readonly signal?: AbortSignal;
+}
+
 /**
  * The decoder graph of a bundle, as `DecoderSection` describes it; any h and w. A continuous decoder takes `latent`
  * float32 `[B, channels, h, w]` in place of tokens.
- * @param weightFile where the constants of a large graph go; stays the caller's.
  */
-export async function buildDecoder(decoder: CosmosDecoder, weights: DecoderWeightType, weightFile?: WeightFile): Promise<Uint8Array> {
-  const graph = new Graph("decoder", weightFile);
-  const pixels = await decodeLatent(new CosmosGraph(graph, weights), latentInput(graph, decoder), decoder);
+export async function buildDecoder(decoder: CosmosDecoder, options: CosmosGraphOptions): Promise<Uint8Array> {
+  const graph = new Graph("decoder", options.weightFile);
+  const pixels = await decodeLatent(new CosmosGraph(graph, options), latentInput(graph, decoder), decoder);
   const scale = pixelsPerToken(decoder);
   graph.output("pixels", pixels, "float32", ["B", COLOURS, `${scale} h`, `${scale} w`]);
   return graph.toBytes();

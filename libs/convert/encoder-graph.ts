@@ -1,20 +1,19 @@
 import { fsqTokens } from "#libs/onnx/fsq-codes.js";
 import { Graph, type Value } from "#libs/onnx/graph.js";
 import { haar } from "#libs/onnx/haar.js";
-import type { WeightFile } from "#libs/onnx/weight-file.js";
 import type { CosmosEncoder } from "./cosmos-checkpoint.js";
 import { CosmosGraph } from "./cosmos-graph.js";
 import { COLOURS } from "./cosmos-structure.js";
-import type { DecoderWeightType } from "./decoder-graph.js";
+import type { CosmosGraphOptions } from "./decoder-graph.js";
 
 /**
- * The encoder graph of a bundle, as `EncoderSection` describes it; any H and W that are multiples of a token's pixels.
- * @param weightFile where the constants of a large graph go; stays the caller's.
+ * The encoder graph of a bundle, as `EncoderSection` describes it; any H and W that are multiples of a token's pixels. A
+ * continuous encoder gives `latent` float32 `[B, channels, h, w]` in place of tokens.
  */
-export async function buildEncoder(encoder: CosmosEncoder, weights: DecoderWeightType, weightFile?: WeightFile): Promise<Uint8Array> {
-  const graph = new Graph("encoder", weightFile);
+export async function buildEncoder(encoder: CosmosEncoder, options: CosmosGraphOptions): Promise<Uint8Array> {
+  const graph = new Graph("encoder", options.weightFile);
   const pixels = graph.input("pixels", "float32", ["B", COLOURS, "H", "W"]);
-  const latent = await encodePixels(new CosmosGraph(graph, weights), pixels, encoder);
+  const latent = await encodePixels(new CosmosGraph(graph, options), pixels, encoder);
   if (encoder.levels.length === 0) {
     graph.output("latent", latent, "float32", ["B", encoder.latentChannels, "h", "w"]);
   } else {

@@ -30,8 +30,8 @@ export async function openCosmos(
   let session: InferenceSession | undefined;
   try {
     await writeFile(path, part === "encoder"
-      ? await buildEncoder(await collectCosmosEncoder(tensors), weights, weightFile)
-      : await buildDecoder(await collectCosmosDecoder(tensors), weights, weightFile));
+      ? await buildEncoder(await collectCosmosEncoder(tensors), { weights, weightFile })
+      : await buildDecoder(await collectCosmosDecoder(tensors), { weights, weightFile }));
     weightFile.close();
     session = await createInferenceSession(path, { threads });
   } finally {
