@@ -59,7 +59,7 @@ export class Batch {
   join(sequence: Sequence): void {
     this.#cache.reserve(Math.max(...this.#cache.lengths, ...sequence.prompts.map(({ done }) => done)));
     const rows = this.#slots.place(sequence.id);
-    for (const [branch, prompt] of sequence.prompts.entries()) this.#cache.copyRow(prompt.cache, 0, rows[branch]!);
+    for (const [branch, prompt] of sequence.prompts.entries()) this.#cache.copyRow(prompt.cache, 0, rows[branch]);
     this.#sequences.set(sequence.id, sequence);
   }
 
@@ -67,7 +67,7 @@ export class Batch {
   leave(sequence: Sequence): void {
     for (const { from, to } of this.#slots.release(sequence.id)) this.#cache.copyRow(this.#cache, from, to);
     this.#sequences.delete(sequence.id);
-    for (let row = this.#slots.snapshot.placed; row < this.#cache.rows && this.#cache.lengths[row]! > 0; row++) {
+    for (let row = this.#slots.snapshot.placed; row < this.#cache.rows && this.#cache.lengths[row] > 0; row++) {
       this.#cache.clear(row);
     }
   }

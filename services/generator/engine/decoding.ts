@@ -1,9 +1,10 @@
 import { openUniform, philox4x32 } from "#libs/random/philox.js";
 import { guide } from "./guidance.js";
+import { copyOf, type Law, probabilities } from "./law.js";
 import { processLogits } from "./logits-processors.js";
-import { argMax, sample } from "./sampler.js";
+import { sample } from "./sampler.js";
 import type { Sequence } from "./sequence.js";
-import { type Draft, drawFrom, lawOf, type Verified, verifyByRejection, verifyCoupled } from "./speculative.js";
+import { type Draft, drawFrom, type Verified, verifyByRejection, verifyCoupled } from "./speculative.js";
 
 /** Purposes of random words from here on are passes of verification by rejection; the noise tree uses those below. */
 const FIRST_PASS_PURPOSE = 1 << 16;
@@ -12,16 +13,15 @@ const FIRST_PASS_PURPOSE = 1 << 16;
  * The law of a sequence's next token from its rows' logits, which are overwritten: guidance, then the processors.
  * @param rows `[V]` each: conditional, then unconditional unless guidance is off.
  */
-export function guidedLaw({ request }: Sequence, rows: readonly Float32Array[]): Float32Array {
-  const [law, unconditional] = rows as [Float32Array, Float32Array | undefined];
-  if (unconditional !== undefined) guide(law, unconditional, request.guidanceScale);
-  processLogits(law, request);
-  return law;
+export function guidedLaw({ request }: Sequence, rows: readonly Float32Array[]): Law {
+  const [logits, unconditional] = rows as [Float32Array, Float32Array | undefined];
+  if (unconditional !== undefined) guide(logits, unconditional, request.guidanceScale);
+  return processLogits(logits, request);
 }
 
 /** The token that plain decoding draws at a position: a function of the law and of the position's own noise. */
-export function drawToken({ request, imageIndex }: Sequence, law: Float32Array, position: number): number {
-  return request.temperature === 0 ? argMax(law) : sample(law, { seed: request.seed, imageIndex, position });
+function drawToken({ request, imageIndex }: Sequence, law: Law, position: number): number {
+  return sample(law, { seed: request.seed, imageIndex, position });
 }
 
 /** Drafts for the next `count` positions: what the last pass left, and then draws from the last law that was seen. */
@@ -33,7 +33,7 @@ export function draftsFor(sequence: Sequence, count: number): readonly Draft[] {
     while (all.length < count) all.push({ token: drawToken(sequence, lastLaw, tokens.length + all.length) });
     return all;
   }
-  const law = lawOf(lastLaw);
+  const law = probabilities(lastLaw);
   while (all.length < count) {
     const [, uniform] = freshUniforms(sequence, tokens.length + all.length, 1);
     all.push({ token: drawFrom(law, uniform), law });
@@ -45,13 +45,13 @@ export function draftsFor(sequence: Sequence, count: number): readonly Draft[] {
  * Judge a window of drafts.
  * @param law of the position at index j of the window.
  */
-export function verify(sequence: Sequence, drafts: readonly Draft[], law: (j: number) => Float32Array): Verified {
+export function verify(sequence: Sequence, drafts: readonly Draft[], law: (j: number) => Law): Verified {
   const start = sequence.tokens.length;
   const laws = Array.from({ length: drafts.length + 1 }, (_, j) => law(j));
-  if (sequence.request.speculation.draftWindow !== 1) sequence.lastLaw = laws.at(-1)!.slice();
+  if (sequence.request.speculation.draftWindow !== 1) sequence.lastLaw = copyOf(laws.at(-1)!);
   sequence.passes++;
   if (isCoupled(sequence)) return verifyCoupled(laws.map((each, j) => drawToken(sequence, each, start + j)), drafts);
-  return verifyByRejection(laws.map(lawOf), drafts, laws.map((_, j) => freshUniforms(sequence, start + j, 0)));
+  return verifyByRejection(laws.map(probabilities), drafts, laws.map((_, j) => freshUniforms(sequence, start + j, 0)));
 }
 
 /** Rejection has nothing to reject by when the most likely token is certain. */
@@ -65,5 +65,5 @@ function freshUniforms({ request, imageIndex, passes }: Sequence, position: numb
   const { seed } = request;
   const key = [Number(seed & 0xffffffffn), Number((seed >> 32n) & 0xffffffffn)] as const;
   philox4x32(passes, position, imageIndex, FIRST_PASS_PURPOSE, ...key, words);
-  return [openUniform(words[2 * half]!), openUniform(words[2 * half + 1]!)];
+  return [openUniform(words[2 * half]), openUniform(words[2 * half + 1])];
 }

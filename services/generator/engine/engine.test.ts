@@ -88,11 +88,11 @@ test("a queue is served in order; those in it hear their place and when to expec
   const engine = newEngine({ maxRows: 2 });
   const heard = [1n, 2n, 3n].map((seed) => submit(engine, { seed }));
   await engine.step();
-  assert.deepEqual(heard.map(({ events }) => events[0]!.type), ["started", "queued", "queued"]);
+  assert.deepEqual(heard.map(({ events }) => events[0].type), ["started", "queued", "queued"]);
   await runToIdle(engine);
-  const places = heard[2]!.events.flatMap((event) => (event.type === "queued" ? [event.position] : []));
+  const places = heard[2].events.flatMap((event) => (event.type === "queued" ? [event.position] : []));
   assert.deepEqual(places, [2, 1]);
-  const [first] = heard[2]!.events;
+  const [first] = heard[2].events;
   assert.ok(first!.type === "queued" && first.estimatedStartMs > 0);
 });
 
@@ -186,7 +186,7 @@ test("a step touches only rows that are in use", async () => {
   const heard: Heard[] = [submit(engine, { guidanceScale: 1 }), submit(engine), submit(engine, { guidanceScale: 1 })];
   await engine.step();
   model.passes.length = 0;
-  engine.abort(heard[1]!.id, cancelled());
+  engine.abort(heard[1].id, cancelled());
   await engine.step();
   assert.deepEqual(model.passes, [[2, 1]]);
   await runToIdle(engine);

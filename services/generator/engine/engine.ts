@@ -61,7 +61,7 @@ export class Engine {
     const sequences = request.images.map((image) => new Sequence(this.#nextId++, request, image, acceptance));
     const expected = this.#estimate(sequences);
     const waiting = this.#waitingJobs;
-    const startsNow = waiting === 0 && this.#runner.batch.freeRows >= sequences[0]!.rows;
+    const startsNow = waiting === 0 && this.#runner.batch.freeRows >= sequences[0].rows;
     if (!startsNow && waiting >= this.#limits.maxWaiting) {
       throw overloaded(`the queue is full: ${waiting} requests wait`, Math.ceil(expected.startMs) + 1);
     }
@@ -69,7 +69,7 @@ export class Engine {
       throw deadlineExceeded(`the deadline can't hold: the images are expected in ${Math.ceil(expected.finishMs)} ms`);
     }
     const job = new Job(request, sequences, listener);
-    const id = sequences[0]!.id;
+    const id = sequences[0].id;
     this.#jobs.set(id, job);
     for (const sequence of sequences) this.#jobOf.set(sequence, job);
     return id;
@@ -163,7 +163,7 @@ export class Engine {
       { rows, tokens: this.#layout.imageTokenCount - tokens.length }
     );
     const queue = inTurn([...new Set([...this.#withStatus("waiting"), ...own])], performance.now());
-    const ahead = queue.slice(0, queue.indexOf(own[0]!));
+    const ahead = queue.slice(0, queue.indexOf(own[0]));
     const pace = this.#pace ?? { msPerToken: this.#runner.speculation.passCost.estimate(2) };
     return estimate(this.#running.map(work), ahead.map(work), own.map(work), this.#limits.maxRows, pace);
   }
@@ -233,7 +233,7 @@ export class Engine {
 
   #end(job: Job, error?: AppError): void {
     for (const sequence of job.sequences) this.#release(sequence);
-    this.#jobs.delete(job.sequences[0]!.id);
+    this.#jobs.delete(job.sequences[0].id);
     job.ended(error);
   }
 

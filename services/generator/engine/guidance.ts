@@ -7,7 +7,7 @@
  */
 export function guide(conditional: Float32Array, unconditional: Float32Array, guidanceScale: number): void {
   for (let v = 0; v < conditional.length; v++) {
-    const u = unconditional[v]!;
-    conditional[v] = u + guidanceScale * (conditional[v]! - u);
+    const u = unconditional[v];
+    conditional[v] = u + guidanceScale * (conditional[v] - u);
   }
 }

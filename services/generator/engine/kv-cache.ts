@@ -73,18 +73,19 @@ export class KvCache {
   append(row: number, pass: NewPositions, from: number, count: number): void {
     const { layers, keyValueHeads: heads, headSize } = this.#layout;
     const capacity = this.#capacity;
-    const length = this.lengths[row]!;
+    const length = this.lengths[row];
     if (length + count > capacity) throw new RangeError(`row ${row} has no room for ${count} positions behind ${length}`);
     for (let layer = 0; layer < layers; layer++) {
-      const keys = this.keys[layer]!;
-      const values = this.values[layer]!;
+      const keys = this.keys[layer];
+      const values = this.values[layer];
       for (let head = 0; head < heads; head++) {
         const source = ((layer * pass.rows + from) * heads + head) * headSize * pass.count;
         const base = (row * heads + head) * headSize * capacity;
-        values.set(pass.newValues.subarray(source, source + count * headSize), base + length * headSize);
+        // So short that a loop is faster than `set`.
+        for (let i = 0; i < count * headSize; i++) values[base + length * headSize + i] = pass.newValues[source + i];
         for (let d = 0; d < headSize; d++) {
           for (let s = 0; s < count; s++) {
-            keys[base + d * capacity + length + s] = pass.newKeys[source + d * pass.count + s]!;
+            keys[base + d * capacity + length + s] = pass.newKeys[source + d * pass.count + s];
           }
         }
       }
@@ -95,16 +96,16 @@ export class KvCache {
   /** Make row `to` a copy of row `from` of `source`, which may be this cache. */
   copyRow(source: KvCache, from: number, to: number): void {
     const { layers, keyValueHeads: heads, headSize } = this.#layout;
-    const length = source.lengths[from]!;
+    const length = source.lengths[from];
     if (length > this.#capacity) throw new RangeError(`row ${to} has no room for ${length} positions`);
     for (let layer = 0; layer < layers; layer++) {
       for (let head = 0; head < heads; head++) {
         const theirs = (from * heads + head) * headSize * source.#capacity;
         const ours = (to * heads + head) * headSize * this.#capacity;
-        this.values[layer]!.set(source.values[layer]!.subarray(theirs, theirs + length * headSize), ours);
+        this.values[layer].set(source.values[layer].subarray(theirs, theirs + length * headSize), ours);
         for (let d = 0; d < headSize; d++) {
           const start = theirs + d * source.#capacity;
-          this.keys[layer]!.set(source.keys[layer]!.subarray(start, start + length), ours + d * this.#capacity);
+          this.keys[layer].set(source.keys[layer].subarray(start, start + length), ours + d * this.#capacity);
         }
       }
     }
@@ -130,11 +131,11 @@ export class KvCache {
     const order = Array.from({ length: this.rows * heads }, (_, i) => (capacity > old ? this.rows * heads - 1 - i : i));
     const partOrder = Array.from({ length: headSize }, (_, d) => (capacity > old ? headSize - 1 - d : d));
     for (const index of order) {
-      const length = this.lengths[Math.floor(index / heads)]!;
+      const length = this.lengths[Math.floor(index / heads)];
       if (length === 0) continue;
       for (const [layer, keys] of this.keys.entries()) {
         const start = index * headSize * old;
-        this.values[layer]!.copyWithin(index * headSize * capacity, start, start + length * headSize);
+        this.values[layer].copyWithin(index * headSize * capacity, start, start + length * headSize);
         for (const d of partOrder) {
           keys.copyWithin((index * headSize + d) * capacity, start + d * old, start + d * old + length);
         }

@@ -99,7 +99,7 @@ export class ModelRunner {
     const prompts = this.#prompts.unfinished;
     const plan = planPrefill(prompts.map(({ done, ids }) => ({ done, total: ids.length })));
     for (const [index, chunks] of plan.entries()) {
-      const prompt = prompts[index]!;
+      const prompt = prompts[index];
       const users = sequences.filter((sequence) => sequence.prompts.includes(prompt));
       for (const count of chunks) {
         const lost = await this.#guarded(users, () => this.#advance(prompt, count));

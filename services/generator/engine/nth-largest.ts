@@ -6,7 +6,7 @@ const float = new Float32Array(bits.buffer);
 /** An integer in the order of the floats: the sign bit turned for positive numbers, every bit for negative ones. */
 function orderOf(value: number): number {
   float[0] = value;
-  const word = bits[0]!;
+  const word = bits[0];
   return word & 0x80000000 ? ~word >>> 0 : (word | 0x80000000) >>> 0;
 }
 
@@ -20,11 +20,11 @@ export function nthLargest(values: Float32Array, n: number): number {
   let rank = n;
   for (const shift of [21, 10]) {
     counts.fill(0);
-    for (let i = 0; i < candidates.length; i++) counts[(orderOf(candidates[i]!) >>> shift) & (BUCKETS - 1)]!++;
+    for (let i = 0; i < candidates.length; i++) counts[(orderOf(candidates[i]) >>> shift) & (BUCKETS - 1)]++;
     let bucket = BUCKETS - 1;
-    for (; counts[bucket]! < rank; bucket--) rank -= counts[bucket]!;
+    for (; counts[bucket] < rank; bucket--) rank -= counts[bucket];
     candidates = candidates.filter((value) => ((orderOf(value) >>> shift) & (BUCKETS - 1)) === bucket);
-    if (candidates.length === 1) return candidates[0]!;
+    if (candidates.length === 1) return candidates[0];
   }
-  return candidates.sort()[candidates.length - rank]!;
+  return candidates.sort()[candidates.length - rank];
 }

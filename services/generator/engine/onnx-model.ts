@@ -45,7 +45,7 @@ export class OnnxModel implements Model {
     const count = ids.length / rows;
     const lengths = cache.lengths.subarray(firstRow, firstRow + rows);
     const past = lengths.every((length) => length === 0) ? 0 : cache.capacity;
-    const positions = BigInt64Array.from(ids, (_, i) => BigInt(lengths[Math.floor(i / count)]! + (i % count)));
+    const positions = BigInt64Array.from(ids, (_, i) => BigInt(lengths[Math.floor(i / count)] + (i % count)));
     const rowSize = heads * headSize * past;
     const rowsOf = (buffer: Float32Array, size: number) => buffer.subarray(firstRow * size, (firstRow + rows) * size);
     const feeds: Record<string, Tensor> = {
@@ -56,8 +56,8 @@ export class OnnxModel implements Model {
       logits_from: new Tensor("int64", BigInt64Array.of(BigInt(logitsFrom)), [1]),
     };
     for (let layer = 0; layer < layers; layer++) {
-      feeds[`past_key.${layer}`] = new Tensor("float32", rowsOf(cache.keys[layer]!, rowSize), [rows, heads, headSize, past]);
-      feeds[`past_value.${layer}`] = new Tensor("float32", rowsOf(cache.values[layer]!, rowSize), [rows, heads, past, headSize]);
+      feeds[`past_key.${layer}`] = new Tensor("float32", rowsOf(cache.keys[layer], rowSize), [rows, heads, headSize, past]);
+      feeds[`past_value.${layer}`] = new Tensor("float32", rowsOf(cache.values[layer], rowSize), [rows, heads, past, headSize]);
     }
     const { logits, new_key: newKeys, new_value: newValues } = await this.#session.run(feeds);
     return {

@@ -19,7 +19,7 @@ export class Prompt {
 
   /** Positions that have been through prefill. */
   get done(): number {
-    return this.cache.lengths[0]!;
+    return this.cache.lengths[0];
   }
 
   /** `[V]` logits of the token behind the prompt, once prefill is done; not to be changed. */

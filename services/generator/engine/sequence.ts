@@ -1,4 +1,5 @@
 import type { GenerationRequest, GenerationTimings } from "./generation.js";
+import type { Law } from "./law.js";
 import type { Prompt } from "./prompt-cache.js";
 import type { Draft } from "./speculative.js";
 
@@ -24,7 +25,7 @@ export class Sequence {
   /** Drafts that were not fed, only to see how good they would have been. */
   looks: readonly Draft[] = [];
   /** The law of the last position that was looked at, after all processors: what drafts further ahead are drawn from. */
-  lastLaw: Float32Array | undefined;
+  lastLaw: Law | undefined;
   /** Probability that a draft is right if those before it are. */
   acceptance: number;
   /** When its turn came, last. */

@@ -15,7 +15,7 @@ function dice(name: number): (limit: number) => number {
   let thrown = 0;
   return (limit) => {
     philox4x32(thrown++, name, 0, 0, 3, 4, words);
-    return words[0]! % limit;
+    return words[0] % limit;
   };
 }
 
@@ -35,8 +35,8 @@ function randomRequest(throwDice: (limit: number) => number): Partial<Generation
   return {
     promptTokens: Array.from({ length: 1 + throwDice(20) }, () => throwDice(100)),
     negativePromptTokens: Array.from({ length: 1 + throwDice(5) }, () => throwDice(100)),
-    guidanceScale: [1, 1.5, 4][throwDice(3)]!, temperature: [0, 0.7, 1][throwDice(3)]!, topK: [0, 3][throwDice(2)]!,
-    topP: [1, 0.8][throwDice(2)]!, seed: BigInt(throwDice(1000)), priority: (["low", "normal", "high"] as const)[throwDice(3)]!,
+    guidanceScale: [1, 1.5, 4][throwDice(3)], temperature: [0, 0.7, 1][throwDice(3)], topK: [0, 3][throwDice(2)],
+    topP: [1, 0.8][throwDice(2)], seed: BigInt(throwDice(1000)), priority: (["low", "normal", "high"] as const)[throwDice(3)],
     images: [{ imageIndex: throwDice(3), prefix: [] }],
   };
 }
@@ -50,15 +50,15 @@ test("alone, in a batch, staggered, preempted and speculative: token by token th
     const requests = Array.from({ length: 1 + throwDice(6) }, () => randomRequest(throwDice));
     const heard: Heard[] = [];
     for (const request of requests) {
-      const draftWindow = WINDOWS[throwDice(WINDOWS.length)]!;
+      const draftWindow = WINDOWS[throwDice(WINDOWS.length)];
       heard.push(submit(engine, { ...request, speculation: { draftWindow, verification: "coupled" } }));
       for (let steps = throwDice(12); steps > 0; steps--) await engine.step();
     }
     await runToIdle(engine);
     for (const [i, request] of requests.entries()) {
-      const { imageIndex } = request.images![0]!;
+      const { imageIndex } = request.images![0];
       assert.deepEqual(
-        heard[i]!.tokens(imageIndex), (await alone(request, memory)).tokens(imageIndex), `schedule ${schedule}, request ${i}`,
+        heard[i].tokens(imageIndex), (await alone(request, memory)).tokens(imageIndex), `schedule ${schedule}, request ${i}`,
       );
     }
   }

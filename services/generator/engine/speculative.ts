@@ -29,7 +29,7 @@ export interface Verified {
  */
 export function verifyCoupled(drawn: readonly number[], drafts: readonly Draft[]): Verified {
   let accepted = 0;
-  while (accepted < drafts.length && drafts[accepted]!.token === drawn[accepted]) accepted++;
+  while (accepted < drafts.length && drafts[accepted].token === drawn[accepted]) accepted++;
   return {
     tokens: drawn.slice(0, accepted + 1),
     drafts: drawn.slice(accepted + 1).map((token) => ({ token })),
@@ -39,7 +39,7 @@ export function verifyCoupled(drawn: readonly number[], drafts: readonly Draft[]
 
 /** The probability with which a draft is accepted: min(1, target / draft). */
 export function acceptProbability(targetLaw: Float32Array, { token, law }: Draft): number {
-  const target = targetLaw[token]!;
+  const target = targetLaw[token];
   const draft = law?.[token] ?? 0;
   return draft > 0 ? Math.min(1, target / draft) : 0;
 }
@@ -49,20 +49,20 @@ export function acceptProbability(targetLaw: Float32Array, { token, law }: Draft
  * left of that, which only rounding can bring about.
  */
 export function drawCorrection(targetLaw: Float32Array, draftLaw: Float32Array, uniform: number): number {
-  const residual = targetLaw.map((p, v) => Math.max(0, p - draftLaw[v]!));
+  const residual = targetLaw.map((p, v) => Math.max(0, p - draftLaw[v]));
   return drawFrom(residual.some((p) => p > 0) ? residual : targetLaw, uniform);
 }
 
 /** The token at `uniform` of a cumulated law, which need not be normalised. */
 export function drawFrom(law: Float32Array, uniform: number): number {
   let total = 0;
-  for (let v = 0; v < law.length; v++) total += law[v]!;
+  for (let v = 0; v < law.length; v++) total += law[v];
   let rest = uniform * total;
   let last = 0;
   for (let v = 0; v < law.length; v++) {
     if (law[v] === 0) continue;
     last = v;
-    rest -= law[v]!;
+    rest -= law[v];
     if (rest < 0) break;
   }
   return last;
@@ -86,7 +86,7 @@ export function verifyByRejection(
   let isPrefixTrue = true;
   for (const [j, law] of laws.entries()) {
     const draft = drafts[j];
-    const [accept, draw] = uniforms[j]!;
+    const [accept, draw] = uniforms[j];
     const isKept = draft !== undefined && accept < acceptProbability(law, draft);
     const token = isKept ? draft.token : draft?.law ? drawCorrection(law, draft.law, draw) : drawFrom(law, draw);
     if (isPrefixTrue) {
@@ -96,12 +96,4 @@ export function verifyByRejection(
     isPrefixTrue &&= isKept;
   }
   return { tokens, drafts: next, evaluated };
-}
-
-/** Logits as probabilities, `[V]`; -Infinity becomes 0. */
-export function lawOf(logits: Float32Array): Float32Array {
-  const largest = logits.reduce((a, b) => Math.max(a, b), -Infinity);
-  const weights = logits.map((logit) => Math.exp(logit - largest));
-  const total = weights.reduce((a, b) => a + b, 0);
-  return weights.map((weight) => weight / total);
 }
