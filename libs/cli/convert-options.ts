@@ -9,19 +9,25 @@ export const CONVERT_HELP = `Turn a SimpleAR checkpoint and a Cosmos decoder int
 
   npm run convert -- --lm DIR --decoder FILE --out DIR [options]
 
-  --lm DIR               Hugging Face folder: config.json, model.safetensors (or shards), tokenizer.json, maybe tessera.json
+  --lm DIR               Hugging Face folder: config.json, tokenizer.json, model.safetensors or its shards and their index in
+                         fp32, fp16 or bf16; generation_config.json and tessera.json, a recipe, if they are there
   --decoder FILE         decoder.jit of a discrete Cosmos tokenizer, DV or DI
   --encoder FILE         its encoder.jit, to turn images into tokens; may be left out
   --out DIR              the bundle; must not exist yet
   --weights TYPE         transformer weights: fp32 (default), fp16, int8 or int4
   --decoder-weights TYPE decoder weights: fp32 or fp16 (default: fp32 with fp32, else fp16)
-  --name NAME            the model's name; needed without tessera.json
-  --grid HxW             rows and columns of image tokens, e.g. 64x64; needed without tessera.json
+  --name NAME            the model's name; default: what tessera.json says, else the folder's name
+  --grid HxW             rows and columns of image tokens; default: what tessera.json says, else 64x64 as SimpleAR was trained
   --help                 this text
+
+Files are read as data, one array at a time: memory stays within a few times the largest array. Progress goes to stderr. The
+bundle appears when it is complete; an interrupted run leaves nothing. A graph with more than 64 MiB of weights keeps them in
+FILE.data beside it. Without tessera.json, prompt, negative prompt, guidance and sampling are those of SimpleAR's authors.
 `;
 
 const OPTIONS = {
-  lm: { type: "string" }, decoder: { type: "string" }, encoder: { type: "string" }, out: { type: "string" }, weights: { type: "string", default: "fp32" },
+  lm: { type: "string" }, decoder: { type: "string" }, encoder: { type: "string" }, out: { type: "string" },
+  weights: { type: "string", default: "fp32" },
   "decoder-weights": { type: "string" }, name: { type: "string" }, grid: { type: "string" },
   help: { type: "boolean", default: false },
 } as const;

@@ -6,7 +6,7 @@ import type { GenerationConfig, Manifest, WeightType } from "#libs/bundle/manife
 import { mismatch } from "#libs/errors/errors.js";
 import { codebookSize } from "#libs/fsq/fsq.js";
 import { WeightFile } from "#libs/onnx/weight-file.js";
-import { collectCosmosDecoder, collectCosmosEncoder, type CosmosDecoder } from "./cosmos-checkpoint.js";
+import { collectCosmosDecoder, collectCosmosEncoder, type CosmosDecoder, type CosmosEncoder } from "./cosmos-checkpoint.js";
 import { checkTokenizer, pixelsPerToken } from "./cosmos-structure.js";
 import { buildDecoder, type DecoderWeightType } from "./decoder-graph.js";
 import { buildEncoder } from "./encoder-graph.js";
@@ -52,34 +52,47 @@ const MAX_TOKENIZER_BYTES = 2 ** 26;
  *   unsupported for networks that this build does not write; invalid-request if `outFolder` exists.
  */
 export async function convert(options: ConvertOptions): Promise<Bundle> {
-  const { name, grid, onProgress, signal } = options;
+  const { name, grid, signal } = options;
   const overrides = { ...(name === undefined ? {} : { name }), ...(grid === undefined ? {} : { grid }) };
   const recipe = await readRecipe(options.lmFolder, overrides);
   const generationConfig = await readGenerationConfig(options.lmFolder);
   const tokenizer = await readTokenizer(options.lmFolder);
-  let doneBytes = 0;
-  const onRead = (bytes: number): void => onProgress?.((doneBytes += bytes), totalBytes);
-  const checkpoint = await Qwen2Checkpoint.open(options.lmFolder, onRead);
-  const decoderTensors = await readTorchArchive(options.decoderFile, onRead);
-  const encoderTensors = options.encoderFile === undefined ? undefined : await readTorchArchive(options.encoderFile, onRead);
-  const totalBytes = checkpoint.bytes + decoderTensors.bytes + (encoderTensors?.bytes ?? 0);
-  const decoder = await collectCosmosDecoder(decoderTensors);
-  const encoder = encoderTensors && (await collectCosmosEncoder(encoderTensors));
-  checkTokenizer(decoder, encoder);
   const vocabulary = parseTextVocabulary(tokenizer);
+  const { lm, decoder, encoder } = await openCheckpoints(options);
   const codebook = codebookSize(decoder.levels);
-  checkVocabulary(checkpoint.config, vocabulary, codebook);
+  checkVocabulary(lm.config, vocabulary, codebook);
   const weights = { transformer: options.weights, decoder: decoderWeights(options) };
   return writeBundle(options.outFolder, async (draft) => {
     await writeFile(join(draft, TOKENIZER_FILE), tokenizer);
     const cosmos = { weights: weights.decoder, ...(signal && { signal }) };
     await writeGraph(join(draft, DECODER_FILE), (weightFile) => buildDecoder(decoder, { ...cosmos, weightFile }));
     if (encoder) await writeGraph(join(draft, ENCODER_FILE), (weightFile) => buildEncoder(encoder, { ...cosmos, weightFile }));
-    await writeGraph(join(draft, TRANSFORMER_FILE), (weightFile) => buildTransformer(checkpoint, {
+    await writeGraph(join(draft, TRANSFORMER_FILE), (weightFile) => buildTransformer(lm, {
       tokenOffset: vocabulary.size, codebookSize: codebook, weights: weights.transformer, weightFile, ...(signal && { signal }),
     }));
-    return describe({ recipe, generationConfig, vocabulary, config: checkpoint.config, decoder, hasEncoder: encoder !== undefined, weights });
+    return describe({ recipe, generationConfig, vocabulary, config: lm.config, decoder, hasEncoder: encoder !== undefined, weights });
   }, { ...(signal && { signal }) });
+}
+
+interface Checkpoints {
+  readonly lm: Qwen2Checkpoint;
+  readonly decoder: CosmosDecoder;
+  readonly encoder: CosmosEncoder | undefined;
+}
+
+/** Open what is to be converted, and check that the tokenizer's two halves fit. Of weights, only its tables are read yet. */
+async function openCheckpoints({ lmFolder, decoderFile, encoderFile, onProgress }: ConvertOptions): Promise<Checkpoints> {
+  let doneBytes = 0;
+  // A tied head is read beside its embedding: a part of what is stored passes twice.
+  const onRead = (bytes: number): void => onProgress?.(Math.min((doneBytes += bytes), totalBytes), totalBytes);
+  const lm = await Qwen2Checkpoint.open(lmFolder, onRead);
+  const decoderTensors = await readTorchArchive(decoderFile, onRead);
+  const encoderTensors = encoderFile === undefined ? undefined : await readTorchArchive(encoderFile, onRead);
+  const totalBytes = lm.bytes + decoderTensors.bytes + (encoderTensors?.bytes ?? 0);
+  const decoder = await collectCosmosDecoder(decoderTensors);
+  const encoder = encoderTensors && (await collectCosmosEncoder(encoderTensors));
+  checkTokenizer(decoder, encoder);
+  return { lm, decoder, encoder };
 }
 
 function decoderWeights({ weights, decoderWeights }: ConvertOptions): DecoderWeightType {

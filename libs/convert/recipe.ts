@@ -1,8 +1,7 @@
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join, resolve } from "node:path";
 import type { SamplingDefaults } from "#libs/bundle/manifest.js";
 import { parseDefaults, parseTemplate } from "#libs/bundle/parse-manifest.js";
-import { mismatch } from "#libs/errors/errors.js";
 import { Fields } from "#libs/json/fields.js";
 
 /** What a checkpoint's makers say of it that its weights do not. */
@@ -30,8 +29,9 @@ export interface RecipeOverrides {
 const RECIPE_FILE = "tessera.json";
 
 /**
- * What the published SimpleAR checkpoints were trained and are sampled with.
- * @see wdrink/SimpleAR, generate.py
+ * What the published SimpleAR checkpoints were trained and are sampled with. Nothing in a prompt says the size of the image:
+ * those of the last two stages of training know rows of 64 tokens only, 1024 pixels.
+ * @see wdrink/SimpleAR, generate.py and docs/TRAIN.md
  */
 const SIMPLEAR = {
   licence: "Apache-2.0",
@@ -42,22 +42,20 @@ const SIMPLEAR = {
     "bad eyes, bad limbs, distortion<|soi|>",
   maxPromptTokens: 512,
   defaults: { guidanceScale: 6, temperature: 1, topK: 0, topP: 1 },
+  grid: [64, 64],
   provenance: {},
   metrics: {},
-} satisfies Omit<Recipe, "name" | "grid">;
+} satisfies Omit<Recipe, "name">;
 
 /**
- * The recipe of a checkpoint folder: its `tessera.json`, or what holds for the published SimpleAR checkpoints.
- * @throws mismatch naming a field of `tessera.json`, or if neither says the model's name and grid.
+ * The recipe of a checkpoint folder: its `tessera.json`, or what holds for the published SimpleAR checkpoints, under the
+ * folder's name.
+ * @throws mismatch naming a field of `tessera.json`.
  */
 export async function readRecipe(folder: string, overrides: RecipeOverrides): Promise<Recipe> {
   const path = join(folder, RECIPE_FILE);
   if (existsSync(path)) return { ...parseRecipe(await Fields.fromFile(path)), ...overrides };
-  const { name, grid } = overrides;
-  if (name === undefined || grid === undefined) {
-    throw mismatch(`the checkpoint has no ${RECIPE_FILE}: give the model's name and its grid of image tokens`);
-  }
-  return { ...SIMPLEAR, name, grid };
+  return { ...SIMPLEAR, name: basename(resolve(folder)), ...overrides };
 }
 
 function parseRecipe(fields: Fields): Recipe {

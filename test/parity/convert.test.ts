@@ -39,17 +39,19 @@ test("the command writes a bundle that opens, the same twice", async () => {
   assert.equal(digests[0], digests[1]);
 });
 
-test("without tessera.json name and grid come from flags and the rest from SimpleAR", async () => {
-  const lm = join(folder, "plain");
+test("without tessera.json the folder gives the name, flags what they say, and SimpleAR the rest", async () => {
+  const lm = join(folder, "SimpleAR-0.5B");
   await cp(join(TINY_FOLDER, "lm"), lm, { recursive: true });
   await rm(join(lm, "tessera.json"));
   const options = { lmFolder: lm, decoderFile: DECODER, outFolder: join(folder, "plain-bundle"), weights: "fp32" } as const;
-  await assert.rejects(convert(options), { kind: "mismatch", message: /no tessera\.json: give the model's name and its grid/ });
-  const { manifest } = await convert({ ...options, name: "plain", grid: [3, 5] });
-  assert.equal(manifest.name, "plain");
-  assert.deepEqual([manifest.image.gridHeight, manifest.image.gridWidth, manifest.image.height, manifest.image.width], [3, 5, 24, 40]);
+  const { manifest } = await convert(options);
+  assert.equal(manifest.name, "SimpleAR-0.5B");
+  assert.deepEqual([manifest.image.gridHeight, manifest.image.gridWidth, manifest.image.height, manifest.image.width], [64, 64, 512, 512]);
   assert.equal(manifest.text.promptTemplate, "<|t2i|>A highly realistic image of {prompt}<|soi|>");
   assert.deepEqual(manifest.defaults, { guidanceScale: 6, temperature: 1, topK: 0, topP: 1 });
+  const named = await convert({ ...options, outFolder: join(folder, "named-bundle"), name: "plain", grid: [3, 5] });
+  const { image } = named.manifest;
+  assert.deepEqual([named.manifest.name, image.gridHeight, image.gridWidth, image.height, image.width], ["plain", 3, 5, 24, 40]);
 });
 
 test("the checkpoint's generation_config.json is recorded and changes no default", async () => {
