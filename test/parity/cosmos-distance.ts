@@ -64,7 +64,7 @@ export interface CosmosDistance {
 }
 
 /**
- * Convert and run what `make_cosmos_checkpoint.py --tokenizer ... --out` wrote, every golden input of it.
+ * Convert and run what `make_cosmos_checkpoint.py DIR` wrote, every golden input of it.
  * @param folder holds encoder.jit, decoder.jit and goldens.safetensors.
  */
 export async function measureCosmos(folder: string, threads = 1): Promise<readonly CosmosDistance[]> {

@@ -6,6 +6,7 @@ import { conv2d, halvingConv2d, type ConvWeights } from "#libs/onnx/conv2d.js";
 import { fsqCodes, fsqTokens } from "#libs/onnx/fsq-codes.js";
 import { haar, inverseHaar } from "#libs/onnx/haar.js";
 import { planeAttention } from "#libs/onnx/plane-attention.js";
+import { upsampleNearest } from "#libs/onnx/upsample.js";
 import { largestDistance } from "#test/fixtures/goldens.js";
 import { noise, withPiece, type Plane } from "#test/fixtures/piece.js";
 import { measureGroupNorm } from "./norm-distance.js";
@@ -49,12 +50,12 @@ test("every token of the Cosmos codebook comes back from a latent of its codes",
   assert.deepEqual([...tokens], Array.from({ length: 64000 }, (_, token) => token));
 });
 
-test("a token outside the codebook is refused, from either end", async () => {
+test("tokens become their codes, and one outside the codebook is refused, from either end", async () => {
   // Whole numbers come in as floats here and are cast.
   const add: Parameters<typeof withPiece>[1] = (graph, x) => fsqCodes(graph, graph.op("Cast", [x], { to: 7 }), COSMOS);
   await withPiece([["B", "h", "w"]], add, async (piece) => {
-    const codes = await piece.run({ data: Float32Array.of(63999), dims: [1, 1, 1] });
-    assert.deepEqual([...codes], [0.75, 0.75, 0.75, 1, 1, 1]);
+    const codes = await piece.run({ data: Float32Array.of(12345, 54321), dims: [1, 1, 2] });
+    assert.deepEqual([...codes], [-0.75, -0.75, 0.75, 0.5, -1, -1, 1, -0.5, 1, -0.5, -1, 1]); // channel first
     for (const token of [64000, -1, -64000]) {
       await assert.rejects(piece.run({ data: Float32Array.of(token), dims: [1, 1, 1] }), /out of data bounds/, `${token}`);
     }
@@ -137,6 +138,11 @@ test("a halving convolution stands on every second pixel, with zeros to the righ
     (piece) => piece.run(oneHot([1, 1, 4, 4], 10))); // row 2, column 2
   const [w] = [conv.weight];
   assert.deepEqual([...y], [w[8], w[6], w[2], w[0]]);
+});
+
+test("nearest upsampling makes squares of four", async () => {
+  const y = await withPiece([["B", 1, "h", "w"]], upsampleNearest, (piece) => piece.run({ data: Float32Array.of(1, 2), dims: [1, 1, 1, 2] }));
+  assert.deepEqual([...y], [1, 1, 2, 2, 1, 1, 2, 2]);
 });
 
 test("attention over a plane is the softmax of scaled products", async () => {
