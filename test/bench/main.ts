@@ -2,17 +2,21 @@ import { DEFAULT_BUNDLE } from "#libs/bundle/bundle.js";
 import { parseFlags, runCommand } from "#libs/cli/command.js";
 import { floatFlag, integerFlag } from "#libs/cli/flags.js";
 import { invalidRequest } from "#libs/errors/errors.js";
+import { conversion } from "./conversion.js";
 import { previews } from "./previews.js";
 import { weights } from "./weights.js";
 import { whereTimeGoes, type BenchOptions } from "./where-time-goes.js";
 
-const BENCHES: Readonly<Record<string, (options: BenchOptions) => Promise<void>>> = { main: whereTimeGoes, previews, weights };
+const BENCHES: Readonly<Record<string, (options: BenchOptions) => Promise<void>>> = {
+  conversion, main: whereTimeGoes, previews, weights,
+};
 
 const HELP = `npm run bench -- NAME [--bundle DIR] [--rounds N] [--against DIR] [--guidance S]
 
-  main      where the time goes from a prompt to a PNG, and what three services cost against one process
-  previews  how far the pixels of finished rows in previews are from the final ones
-  weights   what the bundle's weight type costs and gains against another bundle's, such as its fp32 form
+  conversion  what converting a random checkpoint of 0.5 billion weights takes of time and memory, for each weight type
+  main        where the time goes from a prompt to a PNG, and what three services cost against one process
+  previews    how far the pixels of finished rows in previews are from the final ones
+  weights     what the bundle's weight type costs and gains against another bundle's, such as its fp32 form
 
 Prints a table for people, then one line of JSON.
 `;
