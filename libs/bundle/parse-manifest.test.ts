@@ -59,6 +59,7 @@ const WRONG: readonly (readonly [path: string, value: unknown, message: string])
   ["transformer/layers", -1, "`transformer.layers` must be a number >= 1, got -1"],
   ["transformer/keyValueHeads", 3, "`transformer.keyValueHeads` must be a divisor of transformer.heads, got 3"],
   ["transformer/maxPositions", 31, "`transformer.maxPositions` must be at least text.maxPromptTokens plus a whole image, got 31"],
+  ["encoder", { file: "encoder.onnx", weights: "fp16" }, "`files.encoder.onnx` must be listed, got null"],
   ["decoder/weights", null, '`decoder.weights` must be "fp32" or "fp16" or "int8" or "int4", got null'],
   ["defaults/guidanceScale", 0.5, "`defaults.guidanceScale` must be a number 1 .. 100, got 0.5"],
   ["defaults/temperature", -1, "`defaults.temperature` must be a number 0 .. 100, got -1"],
