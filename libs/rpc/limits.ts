@@ -8,6 +8,12 @@ const MINUTE = 60 * SECOND;
 /** Largest message either side accepts: gRPC's own default, so that foreign clients see nothing unusual. */
 export const MAX_MESSAGE_BYTES = 4 * MIB;
 
+/**
+ * Longest message of a status, and as much again for its violations. Both travel in trailers, of which many clients take
+ * 8 KiB; above their limit Node and others drop the whole answer, and the call never ends.
+ */
+export const MAX_STATUS_BYTES = 1 * KIB;
+
 /** Largest part of a picture in one message. Flow control counts messages, and up to 32 of them wait in each hop. */
 export const IMAGE_CHUNK_BYTES = 512 * KIB;
 

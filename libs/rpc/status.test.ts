@@ -72,3 +72,13 @@ test("foreign or broken details are left out", () => {
   assert.deepEqual(decodeStatusDetails(new Uint8Array()), {});
   assert.equal(errorOf({ code: Status.ABORTED, message: "m", details: new Uint8Array([0x1a, 9, 1]) }).kind, "aborted");
 });
+
+test("a status with a thousand violations fits into trailers, first violations first", () => {
+  const violations = Array.from({ length: 1000 }, (_, index) => ({ field: `prefixes[${index}]`, description: "must be \u65e5" }));
+  const { message, details } = statusOf(invalidFields(violations));
+  assert.ok(Buffer.byteLength(message) <= 1024 && message.endsWith("...") && !message.includes("\ufffd"));
+  const told = errorOf({ code: Status.INVALID_ARGUMENT, message, details }).violations;
+  assert.ok(told.length > 10);
+  assert.deepEqual(told, violations.slice(0, told.length));
+  assert.ok(encodeURIComponent(message).length + (details.length * 4) / 3 < 8192);
+});

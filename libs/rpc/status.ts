@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { Status } from "nice-grpc";
-import { AppError, type ErrorKind } from "#libs/errors/errors.js";
+import { AppError, type ErrorKind, type FieldViolation } from "#libs/errors/errors.js";
+import { MAX_STATUS_BYTES } from "./limits.js";
 import { decodeStatusDetails, encodeStatusDetails } from "./status-details.js";
 
 /** The trailer that carries the details of a status. */
@@ -52,7 +53,26 @@ export function statusOf(error: AppError): RpcStatus & { readonly errorId?: stri
     const message = `internal error ${errorId}`;
     return { code, message, errorId, details: encodeStatusDetails(code, message, { errorId }) };
   }
-  return { code, message: error.message, details: encodeStatusDetails(code, error.message, error) };
+  const message = cut(error.message);
+  const { retryDelayMs } = error;
+  const violations = withinBytes(error.violations, MAX_STATUS_BYTES);
+  return { code, message, details: encodeStatusDetails(code, message, { violations, ...(retryDelayMs !== undefined && { retryDelayMs }) }) };
+}
+
+/** The first violations, as many as fit. */
+function withinBytes(violations: readonly FieldViolation[], maxBytes: number): readonly FieldViolation[] {
+  let bytes = 0;
+  return violations.filter(({ field, description }) => {
+    bytes += Buffer.byteLength(field) + Buffer.byteLength(description);
+    return bytes <= maxBytes;
+  });
+}
+
+/** A text of at most `MAX_STATUS_BYTES` in UTF-8. */
+function cut(text: string): string {
+  if (Buffer.byteLength(text) <= MAX_STATUS_BYTES) return text;
+  // Half a character at the end would become U+FFFD.
+  return `${Buffer.from(text).subarray(0, MAX_STATUS_BYTES - 3).toString().replace(/\uFFFD$/, "")}...`;
 }
 
 /**
