@@ -134,12 +134,12 @@ export function generatorService(parts: GeneratorParts): ServiceImplementation<t
     generateStages() {
       throw unsupported(`${bundle.manifest.name} has discrete tokens: use Generate`);
     },
-    async getGeneratorInfo() {
+    async getGeneratorInfo(_request, { limits }: CallContext) {
       const { waitingRequests, running, slots, filledPositions, maxPositions } = engine.snapshot;
       return {
         model: modelInfoOf(bundle), defaults: bundle.manifest.defaults, maxImageCount: MAX_IMAGE_COUNT,
         maxQueueLength: maxWaiting, queueLength: waitingRequests, maxRunning: Math.floor(slots.total / 2), running,
-        kvCacheUsage: filledPositions / maxPositions,
+        kvCacheUsage: filledPositions / maxPositions, limits,
       };
     },
   };
