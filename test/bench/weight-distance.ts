@@ -1,6 +1,5 @@
 import type { TransformerRunner } from "#libs/onnx/transformer-runner.js";
 import { guide } from "#services/generator/engine/guidance.js";
-import { argMax, sample } from "#services/generator/engine/sampler.js";
 
 /** Conditional and unconditional, of one image. */
 export type Prompts = readonly [readonly number[], readonly number[]];
@@ -14,8 +13,8 @@ export interface WeightDistance {
   readonly divergenceNats: number;
   /** Part of the positions at which both find the same token most likely. */
   readonly sameArgMax: number;
-  /** Part of the positions at which both draw the same token from the same noise. */
-  readonly sameDraw: number;
+  /** Part of the draws that can be the same: 1 less the total variation distance of the guided laws, mean over positions. */
+  readonly sameDraws: number;
 }
 
 /** What is run: `count` image tokens after each pair of prompts. */
@@ -25,6 +24,9 @@ export interface ForcedImages {
   readonly tokenOffset: number;
   readonly guidanceScale: number;
 }
+
+/** Multiples of it spread evenly over 0 .. 1, without chance. */
+const GOLDEN_RATIO = (Math.sqrt(5) - 1) / 2;
 
 /** `[V]` each. */
 type PairLogits = readonly [conditional: Float32Array, unconditional: Float32Array];
@@ -36,22 +38,20 @@ type PairLogits = readonly [conditional: Float32Array, unconditional: Float32Arr
 export async function weightDistance(
   reference: TransformerRunner, other: TransformerRunner, images: ForcedImages,
 ): Promise<WeightDistance> {
-  const sums = { positions: 0, meanLogitError: 0, divergenceNats: 0, sameArgMax: 0, sameDraw: 0 };
+  const sums = { positions: 0, meanLogitError: 0, divergenceNats: 0, sameArgMax: 0, sameDraws: 0 };
   let maxLogitError = 0;
   for (const [image, prompts] of images.prompts.entries()) {
     let [expected, actual] = [await prefill(reference, prompts, images.count), await prefill(other, prompts, images.count)];
     for (let position = 0; position < images.count; position++) {
       const errors = [0, 1].map((row) => logitErrors(expected[row], actual[row]));
       maxLogitError = Math.max(maxLogitError, ...errors.map(({ largest }) => largest));
-      guide(expected[0], expected[1], images.guidanceScale);
-      guide(actual[0], actual[1], images.guidanceScale);
-      const address = { seed: BigInt(image), imageIndex: 0, position };
-      const token = sample(expected[0], address);
+      const [law, otherLaw] = [expected, actual].map((pair) => guidedLaw(pair, images.guidanceScale));
       sums.positions++;
       sums.meanLogitError += (errors[0].mean + errors[1].mean) / 2;
-      sums.divergenceNats += divergence(expected[0], actual[0]);
-      sums.sameArgMax += Number(argMax(expected[0]) === argMax(actual[0]));
-      sums.sameDraw += Number(token === sample(actual[0], address));
+      sums.divergenceNats += divergence(law, otherLaw);
+      sums.sameArgMax += Number(largestAt(law) === largestAt(otherLaw));
+      sums.sameDraws += law.reduce((sum, p, v) => sum + Math.min(p, otherLaw[v]), 0);
+      const token = quantile(law, ((image * images.count + position + 1) * GOLDEN_RATIO) % 1);
       const id = images.tokenOffset + token;
       [expected, actual] = [await step(reference, id), await step(other, id)];
     }
@@ -85,13 +85,26 @@ function logitErrors(expected: Float32Array, actual: Float32Array): { readonly l
   return { largest, mean: sum / expected.length };
 }
 
-function divergence(reference: Float32Array, other: Float32Array): number {
-  const [p, q] = [logSoftmax(reference), logSoftmax(other)];
-  return p.reduce((sum, logP, v) => sum + Math.exp(logP) * (logP - q[v]), 0);
+/** Probabilities of the next token. */
+function guidedLaw([conditional, unconditional]: PairLogits, guidanceScale: number): Float64Array {
+  guide(conditional, unconditional, guidanceScale);
+  const largest = conditional.reduce((a, b) => Math.max(a, b), -Infinity);
+  const weights = Float64Array.from(conditional, (logit) => Math.exp(logit - largest));
+  const sum = weights.reduce((a, b) => a + b, 0);
+  return weights.map((weight) => weight / sum);
 }
 
-function logSoftmax(logits: Float32Array): Float64Array {
-  const largest = logits.reduce((a, b) => Math.max(a, b), -Infinity);
-  const sum = logits.reduce((total, logit) => total + Math.exp(logit - largest), 0);
-  return Float64Array.from(logits, (logit) => logit - largest - Math.log(sum));
+function divergence(reference: Float64Array, other: Float64Array): number {
+  return reference.reduce((sum, p, v) => sum + (p === 0 ? 0 : p * Math.log(p / Math.max(other[v], Number.MIN_VALUE))), 0);
+}
+
+function largestAt(law: Float64Array): number {
+  return law.reduce((best, p, v) => (p > law[best] ? v : best), 0);
+}
+
+/** The token at which the sum of probabilities passes `level`. */
+function quantile(law: Float64Array, level: number): number {
+  let sum = 0;
+  const token = law.findIndex((p) => (sum += p) > level);
+  return token < 0 ? largestAt(law) : token;
 }

@@ -26,6 +26,8 @@ export interface BenchOptions {
   readonly bundle: string;
   /** Images, or pairs of images, that are measured. */
   readonly rounds: number;
+  /** Print the line of JSON alone. */
+  readonly isJson: boolean;
   /** The folder of a second model to compare with. */
   readonly against?: string;
   /** Guidance scale; left out: the bundle's. */

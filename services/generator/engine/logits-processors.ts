@@ -1,16 +1,13 @@
+import { type Edge, edgeOf } from "./edge.js";
 import { expOfMinus } from "./exp-of-minus.js";
 import type { SamplingSettings } from "./generation.js";
 import type { Law } from "./law.js";
-import { nthLargest } from "./nth-largest.js";
 
 /**
  * How far below the largest logit tokens are looked at one by one. All tokens beyond have little weight together, so that
  * it seldom matters how much exactly.
  */
 const REACH = 12;
-
-/** How far below the largest logit the nucleus is looked for first; few tokens are so likely. */
-const NUCLEUS_DEPTH = 4;
 
 /** Leave the most likely token alone; the smallest id on a tie. */
 export function keepLargest({ codebookSize, tokens, logits }: Law): Law {
@@ -22,7 +19,7 @@ export function keepLargest({ codebookSize, tokens, logits }: Law): Law {
 /** Keep the `k` largest logits, and all that tie with the smallest of them. 0 keeps all. */
 export function keepTopK(law: Law, k: number): Law {
   if (k === 0 || k >= law.logits.length) return law;
-  return atLeast(law, nthLargest(law.logits, k));
+  return atLeast(law, edgeOf(law.logits, k, () => 1).logit);
 }
 
 /**
@@ -32,13 +29,14 @@ export function keepTopK(law: Law, k: number): Law {
 export function keepTopP(law: Law, p: number): Law {
   if (p >= 1) return law;
   const largest = largestOf(law.logits);
+  const weigh = (logit: number) => expOfMinus(largest - logit);
   const near = atLeast(law, largest - REACH);
   const nearTotal = totalOf(near.logits, largest);
   const farTotal = (law.logits.length - near.logits.length) * Math.exp(-REACH);
-  const quick = nucleusOf(atLeast(near, largest - NUCLEUS_DEPTH), largest, p * nearTotal);
-  // What is far weighs between nothing and `farTotal`; a nucleus that suffices for both is the one.
-  if (quick !== undefined && quick.weight >= p * (nearTotal + farTotal)) return quick.law;
-  return nucleusOf(law, largest, p * totalOf(law.logits, largest))?.law ?? law;
+  const edge = edgeOf(near.logits, p * nearTotal, weigh);
+  // What is far weighs between nothing and `farTotal`; a set that suffices for both is the one.
+  if (edge.weight >= p * (nearTotal + farTotal)) return upTo(near, edge);
+  return upTo(law, edgeOf(law.logits, p * totalOf(law.logits, largest), weigh));
 }
 
 function largestOf(logits: Float32Array): number {
@@ -54,27 +52,12 @@ function totalOf(logits: Float32Array, largest: number): number {
   return total;
 }
 
-/** The fewest most likely tokens of a law that weigh `enough`; undefined if all of them do not. */
-function nucleusOf(
-  law: Law, largest: number, enough: number,
-): { readonly law: Law; readonly weight: number } | undefined {
-  const ascending = law.logits.slice().sort();
-  let weight = 0;
-  let edge = ascending.length;
-  while (edge > 0 && weight < enough) weight += expOfMinus(largest - ascending[--edge]);
-  if (weight < enough) return undefined;
-  const smallest = ascending[edge];
-  let last = edge;
-  while (ascending[last + 1] === smallest) last++;
-  return { law: withoutTies(atLeast(law, smallest), smallest, last - edge + 1), weight };
-}
-
-/** A law with only the first `count` of the tokens whose logit is `tied`. */
-function withoutTies(law: Law, tied: number, count: number): Law {
-  const { codebookSize, tokens = Uint32Array.of(), logits } = law;
-  let ties = 0;
-  const left = [...logits.keys()].filter((i) => logits[i] !== tied || ties++ < count);
-  if (left.length === logits.length) return law;
+/** The tokens above an edge, and the first of those on it. */
+function upTo(law: Law, { logit, ties }: Edge): Law {
+  const { codebookSize, tokens = Uint32Array.of(), logits } = atLeast(law, logit);
+  let rest = ties;
+  const left = [...logits.keys()].filter((i) => logits[i] !== logit || rest-- > 0);
+  if (left.length === logits.length) return { codebookSize, tokens, logits };
   return { codebookSize, tokens: Uint32Array.from(left, (i) => tokens[i]), logits: Float32Array.from(left, (i) => logits[i]) };
 }
 

@@ -76,8 +76,12 @@ export class ThreadEngine {
     const box = new ReplyBox();
     if (this.#boxes.size === 0) this.#heardAt = performance.now();
     this.#boxes.set(id, box);
-    const abort = () => this.#send({ type: "abort", id });
-    signal.addEventListener("abort", abort, { once: true });
+    let leftAt: number | undefined;
+    const leave = () => {
+      leftAt ??= performance.now();
+      this.#send({ type: "abort", id });
+    };
+    signal.addEventListener("abort", leave, { once: true });
     this.#send({ type: "submit", id, request });
     try {
       for (let event = await box.next(); event !== undefined; event = await box.next()) yield event;
@@ -85,12 +89,10 @@ export class ThreadEngine {
       signal.throwIfAborted();
       throw error;
     } finally {
-      signal.removeEventListener("abort", abort);
-      const leftAt = performance.now();
-      const isLeft = !box.ended;
-      if (isLeft) abort();
+      signal.removeEventListener("abort", leave);
+      if (!box.ended) leave();
       await box.drain();
-      if (isLeft) this.#onRelease(performance.now() - leftAt);
+      if (leftAt !== undefined) this.#onRelease(performance.now() - leftAt);
       this.#boxes.delete(id);
     }
   }
