@@ -1,5 +1,6 @@
 import { settlesWithin } from "#libs/async/within.js";
 import type { Env } from "#libs/config/env.js";
+import { observeEventLoop } from "./event-loop.js";
 import { log } from "./log.js";
 
 /** Telemetry of one process. */
@@ -26,6 +27,7 @@ export async function startTelemetry(serviceName: string): Promise<Telemetry> {
     const { NodeSDK } = await import("@opentelemetry/sdk-node");
     const sdk = new NodeSDK({ serviceName });
     sdk.start();
+    observeEventLoop();
     return { stop: () => stopWithin(sdk.shutdown.bind(sdk)) };
   } catch (error) {
     log.warn("telemetry did not start", { reason: (error as Error).message });

@@ -70,6 +70,8 @@ export class ImageStream {
   readonly #call: ImageCall;
   readonly #images: readonly Image[];
   readonly #previews = new PreviewLine<() => Promise<Happening>>();
+  /** Whether a preview of any image has been sent. */
+  #hasPreview = false;
   readonly #race = new Race<Happening>();
   readonly #stop = new AbortController();
   #signal: AbortSignal;
@@ -138,7 +140,7 @@ export class ImageStream {
       const { image, rowsDone, picture } = happening;
       image.previewMs += picture.detokenizeMs + picture.encodeMs;
       this.#previews.drawn();
-      if (!image.isSent) yield* this.#chunks(image, picture, { preview: true, rowsDone });
+      if (!image.isSent) yield* this.#sendPreview(image, picture, rowsDone);
       this.#drawPreview();
     } else {
       yield* this.#sendImage(happening.image, happening.picture);
@@ -209,6 +211,12 @@ export class ImageStream {
     for (const value of imageChunks(picture, { imageIndex: image.index, ...kind })) {
       yield { event: { case: "imageChunk", value } };
     }
+  }
+
+  *#sendPreview(image: Image, picture: Picture, rowsDone: number): Generator<Response> {
+    if (!this.#hasPreview) recordDuration(METRICS.timeToFirstPreview, performance.now() - this.#call.arrivedAt);
+    this.#hasPreview = true;
+    yield* this.#chunks(image, picture, { preview: true, rowsDone });
   }
 
   *#sendImage(image: Image, picture: Picture): Generator<Response> {
