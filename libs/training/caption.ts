@@ -1,7 +1,8 @@
 import type { Draws, Scene } from "./scene.js";
 import type { Vocabulary } from "./vocabulary.js";
 
-const NUMBER_WORDS = ["zero", "one", "two", "three", "four"] as const;
+/** Numbers as captions write them, by their value. */
+export const NUMBER_WORDS = ["zero", "one", "two", "three", "four"] as const;
 const PREFIXES = ["a picture of", "an image of", "a photo of", "a drawing of"] as const;
 
 /** The style that a caption may leave unsaid. */
@@ -9,7 +10,8 @@ export const DEFAULT_STYLE = "shaded";
 /** The background that a caption may leave unsaid. */
 export const DEFAULT_BACKGROUND = "white";
 
-function withArticle(phrase: string): string {
+/** `phrase` after "a" or "an". */
+export function withArticle(phrase: string): string {
   return `${/^[aeiou]/.test(phrase) ? "an" : "a"} ${phrase}`;
 }
 

@@ -65,3 +65,14 @@ export class IconSource {
     );
   }
 }
+
+/** The box around what is drawn: left, top, right, bottom in pixels. */
+export function tightBox({ size, rgba }: Sprite): readonly [number, number, number, number] {
+  let [left, top, right, bottom] = [size, size, 0, 0];
+  for (let at = 0; at < size * size; at++) {
+    if (rgba[at * 4 + 3]! <= 32) continue;
+    const [x, y] = [at % size, Math.floor(at / size)];
+    [left, top, right, bottom] = [Math.min(left, x), Math.min(top, y), Math.max(right, x + 1), Math.max(bottom, y + 1)];
+  }
+  return [left, top, right, bottom];
+}

@@ -2,10 +2,10 @@ import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync 
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { captionOf } from "./caption.js";
-import { IconSource, type Sprite } from "./icons.js";
-import { CELL_PIXELS, recolour, renderScene } from "./render.js";
+import { CELL_PIXELS, renderScene } from "./render.js";
 import { Draws, trainingScene, type Scene, type SceneMix } from "./scene.js";
-import { readVocabulary, type NamedColour, type Vocabulary } from "./vocabulary.js";
+import { SpriteCabinet } from "./sprite-cabinet.js";
+import { readVocabulary, type Vocabulary } from "./vocabulary.js";
 
 /** One part of the training stream: how many scenes and from which mix. */
 interface Chapter extends SceneMix {
@@ -20,48 +20,6 @@ interface SceneConfig {
 
 const byName = <T extends { readonly name: string }>(values: readonly T[], name: string): T =>
   values.find((value) => value.name === name)!;
-
-/** Emoji names by codepoint in the form the older icon sets use. */
-function readSlugs(packages: string): Record<string, string> {
-  const emoji: Record<string, { slug: string }> = JSON.parse(
-    readFileSync(join(packages, "unicode-emoji-json/data-by-emoji.json"), "utf8"),
-  );
-  return Object.fromEntries(Object.entries(emoji).map(([symbol, { slug }]) => {
-    const codepoints = [...symbol].map((char) => char.codePointAt(0)!.toString(16)).filter((hex) => hex !== "fe0f");
-    return [codepoints.join("-"), slug.replaceAll("_", "-")];
-  }));
-}
-
-/** Draws sprites once each; a scene asks for them by item. */
-class SpriteCabinet {
-  readonly #sources = new Map<string, IconSource>();
-  readonly #sprites = new Map<string, Promise<Sprite | undefined>>();
-
-  readonly #vocabulary: Vocabulary;
-
-  constructor(packages: string, vocabulary: Vocabulary) {
-    this.#vocabulary = vocabulary;
-    const slugs = readSlugs(packages);
-    for (const style of vocabulary.styles) this.#sources.set(style.name, new IconSource(packages, style, slugs));
-  }
-
-  sprite(object: string, colour: NamedColour | undefined, style: string, size: number): Promise<Sprite | undefined> {
-    const key = `${object}|${colour?.name ?? ""}|${style}|${size}`;
-    let sprite = this.#sprites.get(key);
-    if (sprite === undefined) {
-      sprite = this.#draw(object, colour, style, size);
-      this.#sprites.set(key, sprite);
-    }
-    return sprite;
-  }
-
-  async #draw(object: string, colour: NamedColour | undefined, style: string, size: number) {
-    const { objects, longTail } = this.#vocabulary;
-    const { codepoint } = objects.find(({ noun }) => noun === object) ?? longTail.find(({ noun }) => noun === object)!;
-    const plain = await this.#sources.get(style)!.sprite(codepoint, size);
-    return plain !== undefined && colour !== undefined ? recolour(plain, colour) : plain;
-  }
-}
 
 /** Write the training stream: `images.u8` (`[N, side, side, 3]`) and `captions.jsonl`, two short and two long each. */
 async function makeScenes(config: SceneConfig, packages: string, out: string): Promise<void> {

@@ -58,8 +58,8 @@ export interface SceneMix {
   readonly styles: Readonly<Record<string, number>>;
 }
 
-/** True when the scene can be told apart from its background and names every colour once. */
-function isLegible(scene: Scene): boolean {
+/** True when every object can be told apart from its background. */
+export function isLegible(scene: Scene): boolean {
   return scene.items.every((item) => item.colour !== scene.background);
 }
 

@@ -1,10 +1,12 @@
-"""Train the codec in two stages, each resumable:
+"""Train the codec in three stages, each resumable:
 
     python train_codec.py --config configs/cpu.json --scenes DIR --out DIR --stage encoder
     python train_codec.py --config configs/cpu.json --scenes DIR --out DIR --stage decoder
+    python train_codec.py --config configs/cpu.json --scenes DIR --out DIR --stage joint
 
-The encoder sees one patch at a time and is trained against a small patch decoder, on distinct patches. From then on the
-tokens are fixed, so the transformer and the served decoder can be trained in either order.
+The encoder sees one patch at a time. It is trained first against a small patch decoder, on distinct patches, which is
+fast; then the served decoder learns its tokens; then both learn together, so that the encoder leaves out what the decoder
+knows from the neighbours. From then on the tokens are fixed.
 """
 
 import argparse
@@ -105,12 +107,34 @@ class DecoderStage:
         return {"psnr": psnr(F.mse_loss(y.clamp(-1, 1), x).item()), "codes": len(ids.unique())}
 
 
+def foreground(x):
+    """1 where a pixel differs from the background, which is the colour of the first one. [B, 1, H, W]"""
+    return ((x - x[:, :, :1, :1]).abs().amax(1, keepdim=True) > 0.06).float()
+
+
+class JointStage(DecoderStage):
+    """Encoder and decoder together. Objects count three times as much as the background, of which there is more."""
+
+    def __init__(self, model, config, images, rng):
+        super().__init__(model, config, images, rng)
+        self.parameters = [*model["encoder"].parameters(), *model["decoder"].parameters()]
+
+    def loss(self):
+        picked = self.rng.integers(0, len(self.images) - HELD_OUT_IMAGES, self.config["joint"]["batch"])
+        x = to_tensor(self.images[np.sort(picked)]).contiguous(memory_format=torch.channels_last)
+        codes = self.quantizer(self.model["encoder"](x)).permute(0, 3, 1, 2)
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=self.config["bf16"]):
+            y = self.model["decoder"].decode_codes(codes.contiguous(memory_format=torch.channels_last)).float()
+        weight = 1 + 2 * foreground(x)
+        return ((y - x).abs() * weight).mean() + 0.5 * ((y - x).square() * weight).mean() + 0.7 * gradient_loss(y, x)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--config", required=True)
     parser.add_argument("--scenes", required=True)
     parser.add_argument("--out", required=True)
-    parser.add_argument("--stage", required=True, choices=["encoder", "decoder"])
+    parser.add_argument("--stage", required=True, choices=["encoder", "decoder", "joint"])
     parser.add_argument("--minutes", type=float, help="overrides the configured length")
     args = parser.parse_args()
     config = json.loads(Path(args.config).read_text())["codec"]
@@ -126,7 +150,7 @@ def main():
         log = saved["log"]
     torch.manual_seed(config["seed"] + len(log))
     rng = np.random.default_rng(config["seed"] + len(log))
-    stage = {"encoder": EncoderStage, "decoder": DecoderStage}[args.stage](model, config, images, rng)
+    stage = {"encoder": EncoderStage, "decoder": DecoderStage, "joint": JointStage}[args.stage](model, config, images, rng)
     held = to_tensor(images[-HELD_OUT_IMAGES:][:256])
     vectors = [p for p in stage.parameters if p.ndim == 1]
     matrices = [p for p in stage.parameters if p.ndim > 1]

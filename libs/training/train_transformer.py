@@ -104,7 +104,8 @@ def main():
     if (out / "training.pt").exists():
         saved = torch.load(out / "training.pt", map_location=DEVICE, weights_only=False)
         model.load_state_dict(saved["model"])
-        muon.load_state_dict(saved["muon"]), adamw.load_state_dict(saved["adamw"])
+        if "muon" in saved:
+            muon.load_state_dict(saved["muon"]), adamw.load_state_dict(saved["adamw"])
         seen, seconds_before, log = saved["seen"], saved["seconds"], saved["log"]
     batches = Batches(Path(args.tokens), offset, dropped, config)
     rng = np.random.default_rng(config["seed"] + seen)
