@@ -1,0 +1,51 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseFlags, runCommand } from "#libs/cli/command.js";
+import { AppError } from "#libs/errors/errors.js";
+import { fullTransformer, type ReportCheck } from "./full-transformer.js";
+import { PYTHON_PACKAGES } from "./reference.js";
+
+const HELP = `npm run parity              converted graphs of reduced width against committed results of PyTorch
+npm run parity -- --full    the published sizes against references that are computed here
+
+--full needs Python with ${PYTHON_PACKAGES.join(", ")}: python3 on PATH, or the one that TESSERA_PYTHON names. The first run makes
+random checkpoints of the published sizes (1.1 GB for 0.5B) in $XDG_CACHE_HOME/tessera, by default ~/.cache/tessera; later runs
+find them there. It takes about 12 GB of memory, 5 GB of disk and, on two cores, a quarter of an hour at first.
+`;
+
+/** Every check of the published sizes. */
+const FULL: readonly ((report: ReportCheck, signal: AbortSignal) => Promise<void>)[] = [fullTransformer];
+
+/** The files `*.test.js` beside this one, in the test runner. */
+async function reducedWidths(signal: AbortSignal): Promise<void> {
+  const folder = dirname(fileURLToPath(import.meta.url));
+  const files = (await readdir(folder)).filter((name) => name.endsWith(".test.js")).map((name) => join(folder, name));
+  const child = spawn(process.execPath, ["--enable-source-maps", "--test", ...files], { stdio: "inherit", signal });
+  const [code] = (await once(child, "exit")) as [number | null];
+  if (code !== 0) throw new AppError("mismatch", "results differ from the reference");
+}
+
+async function publishedSizes(signal: AbortSignal): Promise<void> {
+  let failures = 0;
+  let startedAt = performance.now();
+  const report: ReportCheck = (name, distance, limit) => {
+    const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
+    const holds = distance < limit;
+    if (!holds) failures++;
+    process.stdout.write(`${holds ? "ok    " : "not ok"} ${name.padEnd(32)} ${distance.toExponential(2)}  limit ${limit}  ${seconds} s\n`);
+    startedAt = performance.now();
+  };
+  for (const check of FULL) await check(report, signal);
+  if (failures > 0) throw new AppError("mismatch", `${failures} comparison(s) beyond their limit`);
+}
+
+await runCommand(async ({ signal }) => {
+  const { values } = parseFlags({
+    args: process.argv.slice(2), strict: true, options: { full: { type: "boolean" }, help: { type: "boolean" } },
+  });
+  if (values.help) process.stdout.write(HELP);
+  else await (values.full ? publishedSizes(signal) : reducedWidths(signal));
+});
