@@ -9,9 +9,10 @@ type DraftWindow = SpeculationSettings["draftWindow"];
 
 const CONCURRENCIES = [1, 2, 4, 8, 16, 32];
 const WINDOWS: readonly DraftWindow[] = [1, 2, 4, 8, 16, 32, 64, "auto"];
+/** Beside the bundle's own. */
 const GUIDANCE_SCALES = [1, 3, 6];
-/** The window and scale that `stepCompression` is about. */
-const REPORTED = { guidanceScale: 3, draftWindow: 16 };
+/** The window that `stepCompression` is about, at the bundle's own scale. */
+const REPORTED_WINDOW = 16;
 
 /** What so many images at once give. */
 interface Throughput {
@@ -110,14 +111,15 @@ export async function engine({ bundle, rounds, isJson }: BenchOptions): Promise<
       say(`draft window ${draftWindow}\n${throughputTable(rows)}`);
     }
     const speculated: SpeculationRun[] = [];
-    for (const scale of GUIDANCE_SCALES) speculated.push(...await speculation(load, scale, rounds));
+    const own = load.bundle.manifest.defaults.guidanceScale;
+    for (const scale of new Set([own, ...GUIDANCE_SCALES])) speculated.push(...await speculation(load, scale, rounds));
     say(speculationTable(speculated));
     const sampling = samplingCost();
     say(table([["sampling from", "microseconds a token"], ...sampling.map((row) => [row.what, row.microseconds])]));
     const at = (rows: readonly Throughput[], concurrency: number) => rows.find((row) => row.concurrency === concurrency)!;
     const { plain, auto } = byWindow;
     const reported = speculated.find(({ guidanceScale, draftWindow }) => (
-      guidanceScale === REPORTED.guidanceScale && draftWindow === REPORTED.draftWindow
+      guidanceScale === own && draftWindow === REPORTED_WINDOW
     ))!;
     process.stdout.write(`${JSON.stringify(rounded({
       bench: "engine", bundle: name, threads,
