@@ -15,8 +15,8 @@ test("good drafts on an idle machine make the window wide, bad ones close it", (
 });
 
 test("a full batch closes the window, however good the drafts", () => {
-  assert.ok(choose(new Array<number>(8).fill(0.9)) < choose([0.9]));
-  assert.equal(choose(new Array<number>(64).fill(0.9)), 1);
+  assert.ok(choose(Array.from({ length: 8 }, () => 0.9)) < choose([0.9]));
+  assert.equal(choose(Array.from({ length: 64 }, () => 0.9)), 1);
 });
 
 test("a machine that computes for nothing takes the widest window, one that charges by the position none", () => {

@@ -106,7 +106,7 @@ test("more than may wait is refused at once, with a time to come back", async ()
 });
 
 test("a prompt that leaves no room for the image is refused by name", () => {
-  assert.throws(() => submit(newEngine(), { promptTokens: new Array(18).fill(1) }), (error: AppError) => {
+  assert.throws(() => submit(newEngine(), { promptTokens: Array.from({ length: 18 }, () => 1) }), (error: AppError) => {
     assert.equal(error.message, "`generation.prompt` must be at most 17 text tokens, got 18");
     return error.kind === "invalid-request";
   });

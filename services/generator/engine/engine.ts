@@ -60,15 +60,14 @@ export class Engine {
     const { acceptance } = this.#runner.speculation;
     const sequences = request.images.map((image) => new Sequence(this.#nextId++, request, image, acceptance));
     const expected = this.#estimate(sequences);
-    const waiting = this.#waitingJobs;
-    const startsNow = waiting === 0 && this.#runner.batch.freeRows >= sequences[0].rows;
+    const job = new Job(request, sequences, listener);
+    const { startsNow, waiting } = this.#lookAhead(job);
     if (!startsNow && waiting >= this.#limits.maxWaiting) {
       throw overloaded(`the queue is full: ${waiting} requests wait`, Math.ceil(expected.startMs) + 1);
     }
     if (isHopeless(expected, request.deadline - Date.now())) {
       throw deadlineExceeded(`the deadline can't hold: the images are expected in ${Math.ceil(expected.finishMs)} ms`);
     }
-    const job = new Job(request, sequences, listener);
     const id = sequences[0].id;
     this.#jobs.set(id, job);
     for (const sequence of sequences) this.#jobOf.set(sequence, job);
@@ -115,7 +114,7 @@ export class Engine {
     const { batch, passMs, passes } = this.#runner;
     const guided = { id: -1, rows: 2, priority: "normal" as const, arrivedAt: performance.now(), tokens: [] };
     return {
-      waitingRequests: this.#waitingJobs,
+      waitingRequests: this.#waitingJobs.length,
       waiting: waiting.length,
       running: this.#running.length,
       slots: batch.slots,
@@ -138,8 +137,9 @@ export class Engine {
     return problems;
   }
 
-  get #waitingJobs(): number {
-    return [...this.#jobs.values()].filter(({ isStarted }) => !isStarted).length;
+  /** Requests none of whose images has started, those left out that have been given up. */
+  get #waitingJobs(): readonly Job[] {
+    return [...this.#jobs.values()].filter(({ isStarted, abortion }) => !isStarted && abortion === undefined);
   }
 
   #withStatus(wanted: SequenceStatus): readonly Sequence[] {
@@ -148,6 +148,21 @@ export class Engine {
 
   get #running(): readonly Sequence[] {
     return [...this.#jobOf.keys()].filter(({ status }) => status === "prefill" || status === "decode");
+  }
+
+  /** Without those that have been given up: the next step begins with letting go of them. */
+  #kept(sequences: readonly Sequence[]): readonly Sequence[] {
+    return sequences.filter((sequence) => this.#jobOf.get(sequence)?.abortion === undefined);
+  }
+
+  /** Whether a request would start with the next step if it came now, and how many others would still wait then. */
+  #lookAhead(job: Job): { readonly startsNow: boolean; readonly waiting: number } {
+    const running = this.#kept(this.#running);
+    const freeRows = this.#limits.maxRows - running.reduce((sum, { rows }) => sum + rows, 0);
+    const waiting = [...this.#kept(this.#withStatus("waiting")), ...job.sequences];
+    const admitted = new Set(planAdmission(waiting, running, freeRows, performance.now()).admit);
+    const starts = ({ sequences }: Job) => sequences.some(({ id }) => admitted.has(id));
+    return { startsNow: starts(job), waiting: this.#waitingJobs.filter((other) => !starts(other)).length };
   }
 
   #checkPositions({ promptTokens, negativePromptTokens, guidanceScale }: GenerationRequest): void {
@@ -162,10 +177,9 @@ export class Engine {
     const work = ({ rows, tokens }: { readonly rows: number; readonly tokens: readonly number[] }): Work => (
       { rows, tokens: this.#layout.imageTokenCount - tokens.length }
     );
-    const queue = inTurn([...new Set([...this.#withStatus("waiting"), ...own])], performance.now());
+    const queue = inTurn([...new Set([...this.#kept(this.#withStatus("waiting")), ...own])], performance.now());
     const ahead = queue.slice(0, queue.indexOf(own[0]));
-    const pace = this.#pace ?? { msPerToken: this.#runner.speculation.passCost.estimate(2) };
-    return estimate(this.#running.map(work), ahead.map(work), own.map(work), this.#limits.maxRows, pace);
+    return estimate(this.#kept(this.#running).map(work), ahead.map(work), own.map(work), this.#limits.maxRows, this.#knownPace);
   }
 
   /** Give up what was aborted or is past its deadline. */
@@ -254,12 +268,17 @@ export class Engine {
     return this.#withStatus("decode").reduce((sum, { tokens }) => sum + tokens.length, 0);
   }
 
+  /** Before the first step, what the warm-up has shown: a first step alone, with all its prefill, says little. */
+  get #knownPace(): Pace {
+    return this.#pace ?? { msPerToken: this.#runner.speculation.passCost.estimate(2) };
+  }
+
   /** @param tokens that a step brought to all images together. */
   #learnPace(stepMs: number, tokens: number): void {
     const images = this.#withStatus("decode").length;
     if (images === 0 || tokens === 0) return;
     const msPerToken = (stepMs * images) / tokens;
-    const known = this.#pace?.msPerToken ?? msPerToken;
+    const known = this.#knownPace.msPerToken;
     this.#pace = { msPerToken: known + WEIGHT * (msPerToken - known) };
   }
 }

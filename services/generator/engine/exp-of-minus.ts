@@ -7,8 +7,8 @@ const DEEPEST = 32;
 const TABLE = Float64Array.from({ length: STEPS * DEEPEST }, (_, i) => Math.exp(-i / STEPS));
 
 /**
- * `e^-x` for x >= 0, with a relative error below 1e-6, that of a float32 logit; 0 from 32 on. Four times as fast as `Math.exp`, of which sampling
- * from a large codebook needs one a token.
+ * `e^-x` for x >= 0, with a relative error below 1e-6, that of a float32 logit; 0 from 32 on. A table is
+ * faster than `Math.exp`, and a filter needs one for many tokens of the codebook.
  */
 export function expOfMinus(x: number): number {
   const index = (x * STEPS) | 0;

@@ -78,9 +78,9 @@ export class ModelRunner {
     this.batch.reserve(sequence);
     const branches = sequence.rows === 1 ? [promptTokens] : [promptTokens, negativePromptTokens];
     sequence.prompts = branches.map((ids) => this.#prompts.acquire([...ids, ...known]));
-    const [conditional, unconditional] = sequence.prompts;
-    sequence.reusedPromptTokens += conditional!.done;
-    sequence.reusedNegativeTokens += unconditional?.done ?? 0;
+    const [conditional, unconditional] = sequence.prompts.map(({ isShared, done, ids }) => (isShared ? ids.length : done));
+    sequence.reusedPromptTokens += conditional;
+    sequence.reusedNegativeTokens += unconditional ?? 0;
     sequence.status = "prefill";
     sequence.startedAt = performance.now();
   }
@@ -117,8 +117,8 @@ export class ModelRunner {
     const law = guidedLaw(sequence, logits.map((row) => row!.slice()));
     this.#releasePrompts(sequence);
     sequence.status = "decode";
-    sequence.prefilledAt = performance.now();
-    sequence.prefillMs += sequence.prefilledAt - sequence.startedAt;
+    sequence.takenAt = performance.now();
+    sequence.prefillMs += sequence.takenAt - sequence.startedAt;
     this.#take(sequence, verify(sequence, [], () => law));
     return true;
   }
@@ -157,7 +157,9 @@ export class ModelRunner {
   #take(sequence: Sequence, { tokens, drafts }: Verified): void {
     sequence.tokens.push(...tokens);
     sequence.drafts = drafts;
-    sequence.decodeMs = performance.now() - sequence.prefilledAt;
+    const now = performance.now();
+    sequence.decodeMs += now - sequence.takenAt;
+    sequence.takenAt = now;
   }
 
   async #advance(prompt: Prompt, count: number): Promise<void> {

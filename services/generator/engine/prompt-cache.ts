@@ -17,6 +17,11 @@ export class Prompt {
     this.cache.reserve(ids.length);
   }
 
+  /** Whether someone else needs it too. */
+  get isShared(): boolean {
+    return this.users > 1;
+  }
+
   /** Positions that have been through prefill. */
   get done(): number {
     return this.cache.lengths[0];

@@ -35,7 +35,8 @@ export class Sequence {
   emittedAt = 0;
   /** Passes whose random numbers are its own. */
   passes = 0;
-  prefilledAt = 0;
+  /** When it took its latest tokens. */
+  takenAt = 0;
   prefillMs = 0;
   decodeMs = 0;
   decodeSteps = 0;

@@ -35,7 +35,7 @@ function speculate(random: () => number, window: number, verify: Verify): readon
   let drafts: readonly Draft[] = [];
   while (tokens.length < LENGTH) {
     const room = Math.min(window, LENGTH - tokens.length);
-    const fed = [...drafts.slice(0, room - 1)];
+    const fed = drafts.slice(0, room - 1);
     while (fed.length < room - 1) fed.push({ token: drawFrom(uniformLaw, random()), law: uniformLaw });
     const laws = Array.from({ length: room }, (_, j) => lawAfter([...tokens, ...fed.slice(0, j).map(({ token }) => token)]));
     const verified = verify(laws, fed, laws.map(() => [random(), random()] as const));

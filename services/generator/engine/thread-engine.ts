@@ -9,7 +9,6 @@ import { ReplyBox } from "./reply-box.js";
 import type { EngineSnapshot } from "./snapshot.js";
 import { type EngineCommand, type EngineMessage, type EngineThreadData, fromErrorMessage } from "./thread-messages.js";
 
-
 /** An engine in a worker thread of its own: the caller's event loop stays free during every pass. */
 export class ThreadEngine {
   readonly layout: ModelLayout;
@@ -74,7 +73,7 @@ export class ThreadEngine {
     if (this.#closing) throw notReady("the engine is closed");
     const id = this.#nextId++;
     const box = new ReplyBox();
-    if (this.#boxes.size === 0) this.#heardAt = performance.now();
+    if (!this.#isAwaited) this.#heardAt = performance.now();
     this.#boxes.set(id, box);
     let leftAt: number | undefined;
     const leave = () => {
@@ -99,7 +98,7 @@ export class ThreadEngine {
 
   /** Whether it has work and has completed no step for `stallMs`: it has hung. */
   isStalled(stallMs: number): boolean {
-    return this.#boxes.size > 0 && performance.now() - this.#heardAt > stallMs;
+    return this.#isAwaited && performance.now() - this.#heardAt > stallMs;
   }
 
   /** Stop and free everything; calling it again does nothing. */
@@ -107,6 +106,11 @@ export class ThreadEngine {
     if (!this.#closing) this.#send({ type: "close" });
     this.#closing = true;
     await this.ended;
+  }
+
+  /** Whether any request has not ended: one that has, and is slow to be read, is not the engine's to work on. */
+  get #isAwaited(): boolean {
+    return [...this.#boxes.values()].some(({ ended }) => !ended);
   }
 
   #send(command: EngineCommand): void {
