@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers/promises";
 import { parentPort, workerData } from "node:worker_threads";
-import { cancelled } from "#libs/errors/errors.js";
+import { cancelled, invariant } from "#libs/errors/errors.js";
 import { Engine } from "./engine.js";
 import { layoutOf, OnnxModel } from "./onnx-model.js";
 import {
@@ -51,13 +51,20 @@ class Loop {
   /** Work until the end. `terminate()` from outside would abort the whole process if it came inside a pass. */
   async run(): Promise<void> {
     while (!this.#isClosing || !this.#engine.isIdle) {
-      if (this.#engine.isIdle) await new Promise<void>((resolve) => (this.#wake = resolve));
+      if (this.#engine.isIdle) await this.#rest();
       else await this.#engine.step();
       this.#postReplies();
       await setImmediate();
     }
     await this.#model.release();
     port.close();
+  }
+
+  /** Until there is something to do. Books that are wrong now would never come right: better begin anew. */
+  async #rest(): Promise<void> {
+    const problems = this.#engine.checkInvariants();
+    if (problems.length > 0) throw invariant(`the idle engine's books are wrong: ${problems.join("; ")}`);
+    await new Promise<void>((resolve) => (this.#wake = resolve));
   }
 
   #submit({ id, request }: EngineCommand & { readonly type: "submit" }): void {
