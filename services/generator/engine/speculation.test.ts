@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { philox4x32 } from "#libs/random/philox.js";
+import { dice } from "#test/doubles/dice.js";
 import { runToIdle, submit, type Heard } from "#test/doubles/engine-run.js";
 import { FAKE_LAYOUT, FakeModel } from "#test/doubles/fake-model.js";
 import { Engine } from "./engine.js";
@@ -8,16 +8,6 @@ import type { GenerationRequest } from "./generation.js";
 
 const LAYOUT = { ...FAKE_LAYOUT, imageTokenCount: 40, maxPositions: 64 };
 const WINDOWS = [1, 2, 3, 8, 40, "auto"] as const;
-
-/** Whole numbers below `limit`, the same for the same name. */
-function dice(name: number): (limit: number) => number {
-  const words = new Uint32Array(4);
-  let thrown = 0;
-  return (limit) => {
-    philox4x32(thrown++, name, 0, 0, 3, 4, words);
-    return words[0] % limit;
-  };
-}
 
 function newEngine(memory: number, maxRows = 8): Engine {
   return new Engine(new FakeModel({ layout: LAYOUT, memory }), { maxRows, maxRowPositions: 64, maxWaiting: 100 });

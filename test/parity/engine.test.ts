@@ -1,0 +1,100 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { openBundle } from "#libs/bundle/bundle.js";
+import { Engine } from "#services/generator/engine/engine.js";
+import type { GenerationRequest } from "#services/generator/engine/generation.js";
+import { guide } from "#services/generator/engine/guidance.js";
+import { GumbelNoise } from "#services/generator/engine/gumbel-noise.js";
+import { KvCache } from "#services/generator/engine/kv-cache.js";
+import { processLogits } from "#services/generator/engine/logits-processors.js";
+import { layoutOf, OnnxModel } from "#services/generator/engine/onnx-model.js";
+import { dice } from "#test/doubles/dice.js";
+import { runToIdle, submit, type Heard } from "#test/doubles/engine-run.js";
+import { tinyBundle } from "#test/fixtures/tiny-bundle.js";
+
+// The fake model of the unit tests is exact. A real one adds its numbers in another order when it has other rows beside
+// it, so two tokens that are as good as equal may change places: that is the only excuse, and it is measured.
+const LARGEST_TIE = 1e-4;
+const SCHEDULES = 40;
+const WINDOWS = [1, 2, 4, 16, "auto"] as const;
+
+let model: OnnxModel;
+
+before(async () => {
+  const { manifest, path } = await openBundle(await tinyBundle());
+  model = await OnnxModel.open(path(manifest.transformer.file), layoutOf(manifest), { threads: 1 });
+});
+after(() => model.release());
+
+function newEngine(maxRows: number): Engine {
+  return new Engine(model, { maxRows, maxRowPositions: model.layout.maxPositions, maxWaiting: 100 });
+}
+
+/** Logits behind the last of `ids`, computed in one pass. */
+async function logitsBehind(ids: readonly number[]): Promise<Float32Array> {
+  const cache = new KvCache(model.layout, 1, ids.length);
+  const pass = { cache, firstRow: 0, rows: 1, ids: BigInt64Array.from(ids, BigInt), logitsFrom: ids.length - 1 };
+  return (await model.forward(pass)).logits;
+}
+
+/** How far the best token's score lies above the second best's, after these tokens. */
+async function gapAfter(request: Partial<GenerationRequest>, tokens: readonly number[]): Promise<number> {
+  const known = tokens.map((token) => model.layout.tokenOffset + token);
+  const logits = await logitsBehind([...request.promptTokens!, ...known]);
+  if (request.guidanceScale !== 1) {
+    guide(logits, await logitsBehind([...request.negativePromptTokens!, ...known]), request.guidanceScale!);
+  }
+  const { temperature = 1, topK = 0, topP = 1, seed = 0n } = request;
+  const law = processLogits(logits, { temperature, topK, topP });
+  const noise = new GumbelNoise(law.codebookSize, { seed, imageIndex: 0, position: tokens.length });
+  const scores = Array.from(law.logits, (logit, i) => logit + noise.of(law.tokens?.[i] ?? i)).sort((a, b) => b - a);
+  return scores[0] - scores[1];
+}
+
+/** Fails unless the tokens are equal, or differ from where two of them were as good as equal. */
+async function assertSame(request: Partial<GenerationRequest>, tokens: readonly number[], expected: readonly number[]): Promise<void> {
+  const at = expected.findIndex((token, i) => token !== tokens[i]);
+  if (at < 0) return assert.equal(tokens.length, expected.length);
+  const gap = await gapAfter(request, expected.slice(0, at));
+  assert.ok(gap < LARGEST_TIE, `token ${at} differs, and the best was ahead by ${gap}`);
+}
+
+function randomRequest(throwDice: (limit: number) => number): Partial<GenerationRequest> {
+  return {
+    promptTokens: Array.from({ length: 2 + throwDice(12) }, () => throwDice(200)),
+    negativePromptTokens: [1, 2], guidanceScale: [1, 1.5, 4][throwDice(3)], seed: BigInt(throwDice(1000)),
+    topP: [1, 0.8][throwDice(2)], priority: (["low", "normal", "high"] as const)[throwDice(3)],
+  };
+}
+
+test("a real model's tokens are the same alone, batched, staggered, preempted and speculative", async () => {
+  for (let schedule = 0; schedule < SCHEDULES; schedule++) {
+    const throwDice = dice(schedule);
+    const engine = newEngine(2 + throwDice(9));
+    const requests = Array.from({ length: 1 + throwDice(6) }, () => randomRequest(throwDice));
+    const heard: Heard[] = [];
+    for (const request of requests) {
+      const draftWindow = WINDOWS[throwDice(WINDOWS.length)];
+      heard.push(submit(engine, { ...request, speculation: { draftWindow, verification: "coupled" } }));
+      for (let steps = throwDice(8); steps > 0; steps--) await engine.step();
+    }
+    await runToIdle(engine);
+    for (const [i, request] of requests.entries()) {
+      const calm = newEngine(2);
+      const alone = submit(calm, request);
+      await runToIdle(calm);
+      await assertSame(request, heard[i].tokens(), alone.tokens());
+    }
+  }
+});
+
+test("the measure tells a tie from a clear winner", async () => {
+  const request = { promptTokens: [3, 4, 5], negativePromptTokens: [1, 2], guidanceScale: 1.5, seed: 1n };
+  const gap = await gapAfter(request, []);
+  assert.ok(gap > LARGEST_TIE, `${gap}`);
+  const engine = newEngine(2);
+  const heard = submit(engine, request);
+  await runToIdle(engine);
+  const [first, ...rest] = heard.tokens();
+  await assert.rejects(assertSame(request, [first + 1, ...rest], heard.tokens()), /token 0 differs/);
+});
