@@ -67,7 +67,7 @@ class Responses {
   readonly #call: Call;
   readonly #encoded: EncodeResponse;
   readonly #tokenizeMs: number;
-  readonly #queueMs = new Map<number, number>();
+  #isStarted = false;
 
   constructor(call: Call, encoded: EncodeResponse) {
     this.#call = call;
@@ -76,14 +76,13 @@ class Responses {
   }
 
   of(event: GenerationEvent): Response | undefined {
-    const { parts, arrivedAt } = this.#call;
     if (event.type === "queued") {
       const { position, estimatedStartMs } = event;
       return { event: { case: "queued", value: { position, estimatedStartMs } } };
     }
     if (event.type === "started") {
-      const isFirst = this.#queueMs.size === 0;
-      this.#queueMs.set(event.imageIndex, performance.now() - arrivedAt - this.#tokenizeMs);
+      const isFirst = !this.#isStarted;
+      this.#isStarted = true;
       return isFirst ? { event: { case: "started", value: startedOf(this.#call, this.#encoded) } } : undefined;
     }
     if (event.type === "tokens") {
@@ -92,8 +91,8 @@ class Responses {
     }
     if (event.type === "prefilled") return undefined;
     const { imageIndex } = event;
-    const timings = { tokenizeMs: this.#tokenizeMs, queueMs: this.#queueMs.get(imageIndex)!, ...event.timings };
-    const { imageTokenCount: tokenCount } = parts.engine.layout;
+    const timings = { tokenizeMs: this.#tokenizeMs, ...event.timings };
+    const { imageTokenCount: tokenCount } = this.#call.parts.engine.layout;
     return { event: { case: "imageFinished", value: { imageIndex, finishReason: FinishReason.COMPLETE, tokenCount, timings } } };
   }
 }

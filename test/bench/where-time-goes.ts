@@ -15,6 +15,10 @@ import { OneProcess, type Phases } from "./one-process.js";
 import { median, rounded, table } from "./table.js";
 
 const PROMPT = "three red apples on a blue background";
+
+/** Prompts that differ, so that no prompt finds itself in the engine's cache. */
+const promptOf = (seed: bigint) => `${PROMPT} ${seed}`;
+
 const PHASES = ["tokenizeMs", "queueMs", "prefillMs", "decodeMs", "detokenizeMs", "encodeMs", "transferMs", "wallMs"] as const;
 const STOP_GRACE_MS = 3000;
 
@@ -48,7 +52,7 @@ export async function whereTimeGoes({ bundle, rounds }: BenchOptions): Promise<v
   const local = await OneProcess.open(bundle);
   try {
     const first = await servedImage(client, 1n);
-    await local.image(PROMPT, 1n);
+    await local.image(promptOf(1n), 1n);
     const pairs = await comparedImages(client, local, rounds);
     report({ model: local.bundle.manifest.name, commandMs, startMs, firstImageMs: first.phases.wallMs, ...pairs });
   } finally {
@@ -80,7 +84,7 @@ async function servedImage(
 ): Promise<{ readonly finished: ImageFinished; readonly phases: ServedPhases }> {
   const startedAt = performance.now();
   let finished: ImageFinished | undefined;
-  for await (const event of imageEvents(client.generateImage({ generation: { prompt: PROMPT, seed } }))) {
+  for await (const event of imageEvents(client.generateImage({ generation: { prompt: promptOf(seed), seed } }))) {
     if (event.type === "finished") finished = event.finished;
   }
   const wallMs = performance.now() - startedAt;
@@ -107,9 +111,9 @@ async function comparedImages(
   for (let round = 0; round < rounds; round++) {
     const seed = BigInt(round + 2);
     // Who goes first changes, lest one of them always finds the caches warm.
-    const early = round % 2 === 0 ? await local.image(PROMPT, seed) : undefined;
+    const early = round % 2 === 0 ? await local.image(promptOf(seed), seed) : undefined;
     const { finished, phases } = await servedImage(client, seed);
-    const image = early ?? await local.image(PROMPT, seed);
+    const image = early ?? await local.image(promptOf(seed), seed);
     if (tokenDigest(image.tokens) !== finished.tokenDigest) throw invariant(`seed ${seed} gave different tokens in one process`);
     served.push(phases);
     own.push(image.phases);

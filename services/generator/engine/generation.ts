@@ -50,6 +50,8 @@ export interface GenerationRequest extends SamplingSettings {
 
 /** Where one image's time and work went. */
 export interface GenerationTimings {
+  /** Waiting for rows, first and after every preemption. */
+  readonly queueMs: number;
   readonly prefillMs: number;
   readonly decodeMs: number;
   /** Passes after prefill, each over all rows of the guided pair. */

@@ -83,12 +83,14 @@ export class ModelRunner {
     sequence.reusedNegativeTokens += unconditional ?? 0;
     sequence.status = "prefill";
     sequence.startedAt = performance.now();
+    sequence.queueMs += sequence.startedAt - sequence.waitingSince;
   }
 
   /** Take back all that a sequence holds. */
   leave(sequence: Sequence): void {
     this.batch.leave(sequence);
     this.#releasePrompts(sequence);
+    sequence.waitingSince = performance.now();
     sequence.drafts = [];
     sequence.lastLaw = undefined;
   }

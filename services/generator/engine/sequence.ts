@@ -37,6 +37,9 @@ export class Sequence {
   passes = 0;
   /** When it took its latest tokens. */
   takenAt = 0;
+  /** Since when it waits for rows. */
+  waitingSince: number;
+  queueMs = 0;
   prefillMs = 0;
   decodeMs = 0;
   decodeSteps = 0;
@@ -57,6 +60,7 @@ export class Sequence {
     this.emitted = image.prefix.length;
     this.acceptance = acceptance;
     this.arrivedAt = performance.now();
+    this.waitingSince = this.arrivedAt;
   }
 
   get priority(): GenerationRequest["priority"] {
@@ -87,10 +91,10 @@ export class Sequence {
 
   /** Its figures for the client. */
   get timings(): GenerationTimings {
-    const { prefillMs, decodeMs, decodeSteps, draftedTokens, acceptedTokens, preemptions } = this;
+    const { queueMs, prefillMs, decodeMs, decodeSteps, draftedTokens, acceptedTokens, preemptions } = this;
     const { reusedPromptTokens, reusedNegativeTokens } = this;
     return {
-      prefillMs, decodeMs, decodeSteps, draftedTokens, acceptedTokens, preemptions, reusedPromptTokens, reusedNegativeTokens,
+      queueMs, prefillMs, decodeMs, decodeSteps, draftedTokens, acceptedTokens, preemptions, reusedPromptTokens, reusedNegativeTokens,
     };
   }
 }

@@ -70,7 +70,11 @@ class Loop {
   #submit({ id, request }: EngineCommand & { readonly type: "submit" }): void {
     try {
       const engineId = this.#engine.submit(request, {
-        event: (event) => this.#replies.push({ type: "event", id, event }),
+        event: (event) => {
+          this.#replies.push({ type: "event", id, event });
+          // The others are as late as the step that they come from; a pass of the model must not hold these up.
+          if (event.type === "queued" || event.type === "started") this.#postReplies();
+        },
         ended: (error) => {
           this.#ids.delete(id);
           this.#replies.push({ type: "ended", id, ...(error && { error: toErrorMessage(error) }) });
