@@ -51,7 +51,7 @@ export async function buildTransformer(checkpoint: Qwen2Checkpoint, options: Tra
   const windowBias = graph.input("window_bias", "float32", ["S", "S"]);
   const logitsFrom = graph.input("logits_from", "int64", [1]);
   const inputs: Inputs = {
-    rotation: graph.scope("rotation", () => rotation(graph, positions, config.headSize, config.ropeTheta)),
+    rotation: graph.scope("rotation", () => rotation(graph, positions, config)),
     bias: graph.scope("bias", () => attentionBias(graph, pastBias, windowBias, config)),
   };
   let hidden = await addEmbedding(graph, ids, checkpoint, options.weights);
@@ -107,12 +107,13 @@ function addAttention(
   };
   const stacked = stackLinear([layer.query, layer.key, layer.value]);
   const all = graph.scope("query_key_value", () => linear(graph, x, stacked, weights));
-  const split = graph.op("Reshape", [all, graph.ints(0, 0, heads + 2 * keyValueHeads, headSize)]);
-  const [turning, value] = graph.ops("Split", [split, graph.ints(heads + keyValueHeads, keyValueHeads)], 2, { axis: 2 });
+  const turningSize = (heads + keyValueHeads) * headSize;
+  const [turning, value] = graph.ops("Split", [all, graph.ints(turningSize, keyValueHeads * headSize)], 2, { axis: 2 });
   const turned = rotate(graph, turning, inputs.rotation);
-  const [query, key] = graph.ops("Split", [turned, graph.ints(heads, keyValueHeads)], 2, { axis: 2 });
-  const newKey = graph.op("Transpose", [key], { perm: [0, 2, 3, 1] });
-  const newValue = graph.op("Transpose", [value], { perm: [0, 2, 1, 3] });
+  const [query, key] = graph.ops("Split", [turned, graph.ints(heads * headSize, keyValueHeads * headSize)], 2, { axis: 2 });
+  const byHead = (rows: Value, perm: readonly number[]): Value =>
+    graph.op("Transpose", [graph.op("Reshape", [rows, graph.ints(0, 0, keyValueHeads, headSize)])], { perm });
+  const [newKey, newValue] = [byHead(key, [0, 2, 3, 1]), byHead(value, [0, 2, 1, 3])];
   const mixed = attention(graph, query, newKey, newValue, past, inputs.bias, config);
   const hidden = graph.scope("output", () => linear(graph, mixed, layer.output, weights));
   return { hidden, newKey, newValue };
@@ -129,8 +130,10 @@ async function imageHead(
 function addOutputs(
   graph: Graph, logits: Value, layers: readonly LayerOutput[], config: Qwen2Config, options: TransformerOptions,
 ): void {
-  const stack = (values: readonly Value[]): Value =>
-    graph.op("Concat", values.map((value) => graph.op("Unsqueeze", [value, graph.ints(0)])), { axis: 0 });
+  const stack = (values: readonly Value[]): Value => {
+    const shape = graph.op("Concat", [graph.ints(values.length), graph.op("Shape", [values[0]])], { axis: 0 });
+    return graph.op("Reshape", [graph.op("Concat", values, { axis: 0 }), shape]);
+  };
   const { layers: count, keyValueHeads, headSize } = config;
   graph.output("logits", logits, "float32", ["B", "kept", options.codebookSize]);
   graph.output("new_key", stack(layers.map((layer) => layer.newKey)), "float32", [count, "B", keyValueHeads, headSize, "S"]);

@@ -39,7 +39,7 @@ export function attentionBias(graph: Graph, past: Value, window: Value, { heads,
  * B rows, S new positions, T past positions (may be 0), H key/value heads, G = heads / H, D head size. The G heads that
  * share a key become rows of one matrix product, so keys are never repeated; the past is read where it lies, never joined
  * with the new.
- * @param query `[B, S, heads, D]`; @param key `[B, H, D, S]`; @param value `[B, H, S, D]`.
+ * @param query `[B, S, heads * D]`; @param key `[B, H, D, S]`; @param value `[B, H, S, D]`.
  * @returns `[B, S, heads * D]`.
  * @see Vaswani et al., arXiv 1706.03762; Ainslie et al., arXiv 2305.13245 (grouped queries)
  */
@@ -58,7 +58,7 @@ export function attention(
   return graph.op("Reshape", [ordered, graph.ints(0, 0, heads * headSize)]);
 }
 
-/** `[B, S, heads, D]` -> `[B, H, G * S, D]`; head h * G + g reads key h. */
+/** `[B, S, heads * D]` -> `[B, H, G * S, D]`; head h * G + g reads key h. */
 function foldGroups(graph: Graph, query: Value, { heads, keyValueHeads, headSize }: AttentionShape): Value {
   const split = graph.op("Reshape", [query, graph.ints(0, 0, keyValueHeads, heads / keyValueHeads, headSize)]);
   const ordered = graph.op("Transpose", [split], { perm: [0, 2, 3, 1, 4] });

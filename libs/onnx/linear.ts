@@ -3,8 +3,8 @@ import { halvesFromFloats } from "#libs/tensor/half.js";
 import { dataTypeNumber, type Graph, type Value } from "./graph.js";
 import { BLOCK, quantizeBlocks, quantizeRows, transposed } from "./quantize.js";
 
-/** Keeps an input of nothing but zeros from being divided by zero. */
-const SMALLEST_INPUT = 1e-30;
+/** Levels on each side of zero. */
+const LEVELS = 127;
 /** Levels of a remainder, which is at most half a level in size: -127 .. 127. */
 const REMAINDER_LEVELS = 254;
 
@@ -20,11 +20,11 @@ export interface LinearWeights {
   readonly bias?: Float32Array;
 }
 
-/** How finely int8 rounds a layer's inputs: inputs with outliers need 16 bits, or the rest of the row is lost beside them. */
+/** How finely int8 rounds a layer's inputs: those with outliers need 16 bits, or the rest of their row is lost beside them. */
 export type InputBits = 8 | 16;
 
 /**
- * A linear layer, `[..., columns]` -> `[..., rows]`. The bias stays float32.
+ * A linear layer, `[..., columns]` -> `[..., rows]`, `[B, S, columns]` with inputs of 16 bits. The bias stays float32.
  *
  * fp16 is a way of storing: ONNX Runtime widens the weights when it loads them. int8 keeps one scale for each output and
  * sums over 8-bit integers, exactly; int4 keeps one scale for each block of 32 weights. Both round the inputs row by row as
@@ -73,35 +73,37 @@ export function storedConstant(
 
 /**
  * Inputs and weights both in 8 bits around a zero point of 128: of all pairings of signs the one without a kernel that
- * saturates (unsigned times signed does on processors with AVX2 alone) or that is slow (signed times signed).
+ * saturates (unsigned times signed does on processors with AVX2 alone) or that is slow (signed times signed). An input row of
+ * zeros has no scale; whatever its levels come to be, the result is multiplied by zero.
  * @see Dettmers et al., arXiv 2208.07339 (one scale for each row of the input and each output)
  */
 function integerProduct(graph: Graph, x: Value, layer: LinearWeights, inputBits: InputBits): Value {
   const { quantized, scales } = quantizeRows(layer);
-  const largest = graph.op("ReduceMax", [graph.op("Abs", [x]), graph.ints(-1)], { keepdims: 1 });
-  const inputScale = graph.op("Mul", [graph.op("Max", [largest, graph.float(SMALLEST_INPUT)]), graph.float(1 / 127)]);
-  const scaled = graph.op("Div", [x, inputScale]);
   const weight = graph.constant("weight", quantized, [layer.columns, layer.rows]);
-  const sums = inputBits === 8 ? levelSums(graph, graph.op("Round", [scaled]), weight) : fineSums(graph, scaled, weight);
-  return graph.op("Mul", [graph.op("Mul", [sums, inputScale]), graph.constant("scales", scales, [layer.rows])]);
+  const outputScales = graph.constant("scales", scales.map((scale) => scale / LEVELS), [layer.rows]);
+  const largest = graph.op("ReduceMax", [graph.op("Abs", [x]), graph.ints(-1)], { keepdims: 1 });
+  const levels = graph.op("Mul", [x, graph.op("Div", [graph.float(LEVELS), largest])]);
+  const product = inputBits === 8
+    ? levelProduct(graph, levels, weight, outputScales) : fineProduct(graph, levels, weight, outputScales);
+  return graph.op("Mul", [product, largest]);
 }
 
-/** Levels -127 .. 127 times the weights' levels, as float32. */
-function levelSums(graph: Graph, levels: Value, weight: Value): Value {
-  const shifted = graph.op("Cast", [graph.op("Add", [levels, graph.float(128)])], { to: dataTypeNumber("uint8") });
+/** Levels -127 .. 127, rounded here, times the weights. */
+function levelProduct(graph: Graph, levels: Value, weight: Value, outputScales: Value): Value {
+  // Narrowing cuts off, so the half rounds.
+  const shifted = graph.op("Cast", [graph.op("Add", [levels, graph.float(128.5)])], { to: dataTypeNumber("uint8") });
   const zero = graph.constant("zero_point", Uint8Array.of(128), []);
-  return graph.op("Cast", [graph.op("MatMulInteger", [shifted, weight, zero, zero])], { to: dataTypeNumber("float32") });
+  return graph.op("com.microsoft.MatMulIntegerToFloat", [shifted, weight, graph.float(1), outputScales, zero, zero]);
 }
 
-/** The same for inputs in 16 bits, level and remainder: twice the rows in one product, so that the weights are read once. */
-function fineSums(graph: Graph, scaled: Value, weight: Value): Value {
-  const levels = graph.op("Round", [scaled]);
-  const remainders = graph.op("Round", [graph.op("Mul", [graph.op("Sub", [scaled, levels]), graph.float(REMAINDER_LEVELS)])]);
-  const both = [levels, remainders].map((value) => graph.op("Unsqueeze", [value, graph.ints(0)]));
-  const sums = levelSums(graph, graph.op("Concat", both, { axis: 0 }), weight);
-  const [coarse, fine] = graph.ops("Split", [sums], 2, { axis: 0, num_outputs: 2 });
-  const sum = graph.op("Add", [coarse, graph.op("Mul", [fine, graph.float(1 / REMAINDER_LEVELS)])]);
-  return graph.op("Squeeze", [sum, graph.ints(0)]);
+/** The same in 16 bits, level and remainder: twice the rows `[2, B, S, columns]` in one product, so that weights are read once. */
+function fineProduct(graph: Graph, levels: Value, weight: Value, outputScales: Value): Value {
+  const both = (level: number, remainder: number): Value =>
+    graph.constant("parts", Float32Array.of(level, remainder), [2, 1, 1, 1]);
+  const rounded = graph.op("Mul", [graph.op("Round", [levels]), both(1, -REMAINDER_LEVELS)]);
+  const parts = graph.op("Add", [graph.op("Mul", [levels, both(0, REMAINDER_LEVELS)]), rounded]);
+  const products = levelProduct(graph, parts, weight, outputScales);
+  return graph.op("ReduceSum", [graph.op("Mul", [products, both(1, 1 / REMAINDER_LEVELS)]), graph.ints(0)], { keepdims: 0 });
 }
 
 function blockProduct(graph: Graph, x: Value, layer: LinearWeights): Value {
