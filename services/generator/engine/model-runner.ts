@@ -26,6 +26,9 @@ export interface PassRecord {
 /** Sequences lost to a pass that failed, by their error. */
 export type Losses = ReadonlyMap<Sequence, AppError>;
 
+/** Prompts that nobody uses may take this share of what the batch takes. */
+const IDLE_SHARE = 1 / 8;
+
 const NO_LOSSES: Losses = new Map();
 
 /** Everything that touches the model: prompts through prefill, sequences into the batch, the batch from pass to pass. */
@@ -41,7 +44,7 @@ export class ModelRunner {
   constructor(model: Model, { maxRows, maxRowPositions }: RunnerLimits) {
     this.#model = model;
     this.batch = new Batch(model, maxRows, maxRowPositions);
-    this.#prompts = new PromptCache(model.layout, maxRows * maxRowPositions);
+    this.#prompts = new PromptCache(model.layout, Math.ceil(IDLE_SHARE * maxRows * maxRowPositions));
   }
 
   /** Milliseconds that the model has taken. */
