@@ -37,10 +37,12 @@ test("pictures of different sizes do not share bytes", async () => {
 
 test("other events pass in order", async () => {
   const events = await eventsOf([
-    { case: "queued", value: { position: 2 } },
-    { case: "progress", value: { imageIndex: 0, tokensDone: 7, tokensTotal: 16 } },
+    { case: "queued", value: { position: 2, estimatedStartMs: 1500 } },
+    { case: "progress", value: { imageIndex: 0, tokensDone: 7, tokensTotal: 16, tokens: [3, 1] } },
   ]);
-  assert.deepEqual(events, [{ type: "queued", position: 2 }, { type: "progress", imageIndex: 0, tokensDone: 7 }]);
+  assert.deepEqual(events, [
+    { type: "queued", position: 2, estimatedStartMs: 1500 }, { type: "progress", imageIndex: 0, tokensDone: 7, tokens: [3, 1] },
+  ]);
 });
 
 test("parts that do not fit together are refused", async () => {

@@ -18,9 +18,9 @@ export interface Picture {
 
 /** What happens on the way from a prompt to pictures, with whole pictures in place of their parts. */
 export type ImageEvent =
-  | { readonly type: "queued"; readonly position: number }
+  | { readonly type: "queued"; readonly position: number; readonly estimatedStartMs: number }
   | { readonly type: "started"; readonly started: Started }
-  | { readonly type: "progress"; readonly imageIndex: number; readonly tokensDone: number }
+  | { readonly type: "progress"; readonly imageIndex: number; readonly tokensDone: number; readonly tokens: readonly number[] }
   | { readonly type: "picture"; readonly picture: Picture }
   | { readonly type: "finished"; readonly finished: ImageFinished };
 
@@ -30,13 +30,15 @@ export async function* imageEvents(responses: AsyncIterable<GenerateImageRespons
   for await (const { event } of responses) {
     switch (event.case) {
       case "queued":
-        yield { type: "queued", position: event.value.position };
+        yield { type: "queued", position: event.value.position, estimatedStartMs: event.value.estimatedStartMs };
         break;
       case "started":
         yield { type: "started", started: event.value };
         break;
       case "progress":
-        yield { type: "progress", imageIndex: event.value.imageIndex, tokensDone: event.value.tokensDone };
+        yield {
+          type: "progress", imageIndex: event.value.imageIndex, tokensDone: event.value.tokensDone, tokens: event.value.tokens,
+        };
         break;
       case "imageChunk":
         if (event.value.offset === 0) data = new Uint8Array(event.value.totalBytes);

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { ROOT_CONTEXT } from "@opentelemetry/api";
-import type { Bundle } from "#libs/bundle/bundle.js";
+import type { TokenBundle } from "#libs/bundle/bundle.js";
+import { AppError } from "#libs/errors/errors.js";
 import { GenerateImageRequestSchema, GenerateImageResponseSchema, type GenerateImageResponse } from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
 import { GenerateResponseSchema, type GenerateResponse } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
 import type { Pixels } from "./detokenizer.js";
@@ -14,7 +15,7 @@ type Answer = GenerateImageResponse["event"];
 
 const image = { height: 8, width: 8, gridHeight: 4, gridWidth: 2, levels: [10], codebookSize: 10, tokenOffset: 0 };
 const DIGEST = "d".repeat(64);
-const bundle = { digest: DIGEST, manifest: { name: "fake", image } } as unknown as Bundle;
+const bundle = { digest: DIGEST, manifest: { name: "fake", image } } as unknown as TokenBundle;
 
 const started: Event = { case: "started", value: { model: { digest: DIGEST }, imageTokenCount: 8, settings: { seed: 7n, topP: 0.9 } } };
 const chunk = (offset: number, tokens: number[], imageIndex = 0): Event => ({ case: "tokenChunk", value: { imageIndex, offset, tokens } });
@@ -68,15 +69,16 @@ class Neighbours {
 
 interface Wishes {
   readonly imageCount?: number;
+  readonly prefixes?: readonly { readonly imageIndex: number; readonly tokens: number[] }[];
   readonly previewIntervalRows?: number;
   readonly includeTokens?: boolean;
 }
 
 function stream(
-  neighbours: Neighbours, { imageCount = 1, ...rest }: Wishes = {}, signal = new AbortController().signal,
+  neighbours: Neighbours, { imageCount = 1, prefixes = [], ...rest }: Wishes = {}, signal = new AbortController().signal,
 ): AsyncGenerator<Answer> {
   const parts = { bundle, detokenizer: neighbours, generator: neighbours } as unknown as DecoderParts;
-  const request = validGenerateImageRequest(create(GenerateImageRequestSchema, { generation: { prompt: "a", imageCount }, ...rest }), image);
+  const request = validGenerateImageRequest(create(GenerateImageRequestSchema, { generation: { prompt: "a", imageCount, prefixes: [...prefixes] }, ...rest }), image);
   const call = { signal, deadline: Infinity, parent: ROOT_CONTEXT, arrivedAt: performance.now() };
   const responses = new ImageStream(parts, request, call).responses();
   return (async function* () {
@@ -120,6 +122,56 @@ test("images may come interleaved; each is sent in one piece as soon as it is co
   const answers = outline(await collect(stream(new Neighbours(script(...events)), { imageCount: 2 })));
   assert.equal(answers.filter((name) => name === "imageFinished").length, 2);
   for (const name of ["image 0, 4 rows", "image 1, 4 rows"]) assert.equal(answers[answers.indexOf(name) + 1], "imageFinished");
+});
+
+test("an image goes on from its prefix: progress, previews, tokens and digest are those of the whole image", async () => {
+  const whole = await collect(stream(new Neighbours(script(started, ...wholeImage())), { includeTokens: true }));
+  const neighbours = new Neighbours(script(started, chunk(5, [6]), chunk(6, [7, 8]), finished()));
+  const answers = await collect(stream(neighbours, {
+    prefixes: [{ imageIndex: 0, tokens: [1, 2, 3, 4, 5] }], previewIntervalRows: 1, includeTokens: true,
+  }));
+  const progress = answers.flatMap((answer) => (answer.case === "progress" ? [answer.value] : []));
+  assert.deepEqual(progress.map(({ tokensDone, tokens }) => [tokensDone, tokens]), [[6, [6]], [8, [7, 8]]]);
+  assert.deepEqual(neighbours.detokenized[0].slice(0, 6), [1, 2, 3, 4, 5, 6], "the preview shows the prefix too");
+  const ends = [whole, answers].map((all) => all.at(-1)!);
+  const [of, mine] = ends.map((end) => (end.case === "imageFinished" ? end.value : assert.fail(end.case)));
+  assert.deepEqual(mine.tokens, of.tokens);
+  assert.equal(mine.tokenDigest, of.tokenDigest);
+});
+
+test("prefixes of some images leave the others alone, and none is shown before the generator has accepted it", async () => {
+  const events = [started, chunk(2, [1, 1, 1, 1, 1, 1], 1), chunk(0, [2, 2, 2, 2, 2, 2, 2, 2], 0), finished(1), finished(0)];
+  const prefixes = [{ imageIndex: 1, tokens: [9, 9] }, { imageIndex: 0, tokens: [] }];
+  const answers = await collect(stream(new Neighbours(script(...events)), { imageCount: 2, prefixes, includeTokens: true }));
+  const tokens = answers.flatMap((answer) => (answer.case === "imageFinished" ? [answer.value.tokens] : []));
+  assert.deepEqual(tokens.sort(), [[2, 2, 2, 2, 2, 2, 2, 2], [9, 9, 1, 1, 1, 1, 1, 1]]);
+  const refused = new AppError("invalid-request", "no such image");
+  const never = new Neighbours(async function* () {
+    throw refused;
+  });
+  await assert.rejects(collect(stream(never, { prefixes: [{ imageIndex: 7, tokens: [99] }] })), refused);
+});
+
+test("tokens come with progress only for those who ask", async () => {
+  const answers = await collect(stream(new Neighbours(script(started, ...wholeImage()))));
+  assert.ok(answers.every((answer) => !(answer.case === "progress" || answer.case === "imageFinished") || answer.value.tokens.length === 0));
+});
+
+test("previews of images that come interleaved show each image's own tokens", async () => {
+  const events = [started, chunk(0, [1, 1], 0), chunk(0, [2, 2], 1), chunk(2, [1, 1], 0), chunk(2, [2, 2], 1)];
+  const previews = [gate(), gate()];
+  const neighbours = new Neighbours(async function* () {
+    yield* events;
+    await Promise.all(previews.map(({ passed }) => passed));
+    yield* [chunk(4, [2, 2, 2, 2], 1), finished(1), chunk(4, [1, 1, 1, 1], 0), finished(0)];
+  });
+  const answers: Answer[] = [];
+  for await (const answer of stream(neighbours, { imageCount: 2, previewIntervalRows: 2 })) {
+    answers.push(answer);
+    if (answer.case === "imageChunk" && answer.value.preview) previews[answer.value.imageIndex].open();
+  }
+  assert.deepEqual(new Set(neighbours.detokenized.map((tokens) => tokens.join(""))), new Set(["11111111", "22222222"]));
+  assert.deepEqual(outline(answers).filter((name) => name.startsWith("preview")).sort(), ["preview 0, 2 rows", "preview 1, 2 rows"]);
 });
 
 test("a preview comes every k rows when there is time, from the tokens so far", async () => {

@@ -1,6 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Context } from "@opentelemetry/api";
-import type { Bundle } from "#libs/bundle/bundle.js";
+import type { TokenBundle } from "#libs/bundle/bundle.js";
 import { aborted, invariant } from "#libs/errors/errors.js";
 import type { ServiceClient } from "#libs/rpc/definition.js";
 import { ImageFormat, type GenerateImageResponseSchema } from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
@@ -25,7 +25,7 @@ type Response = MessageInitShape<typeof GenerateImageResponseSchema>;
 
 /** What the service works with; all of it stays the caller's to close. */
 export interface DecoderParts {
-  readonly bundle: Bundle;
+  readonly bundle: TokenBundle;
   readonly detokenizer: Pick<Detokenizer, "detokenize">;
   readonly generator: Pick<ServiceClient<typeof GeneratorService>, "generate">;
 }
@@ -127,6 +127,7 @@ export class ImageStream {
     else if (event.case === "started") {
       checkStarted(event.value, this.#parts.bundle);
       this.#started = event.value;
+      this.#continueImages();
       yield { event };
     } else if (event.case === "tokenChunk") yield this.#takeTokens(event.value);
     else if (event.case === "imageFinished") this.#drawImage(event.value);
@@ -155,13 +156,21 @@ export class ImageStream {
     return image;
   }
 
+  /** Give each image its prefix: the generator has accepted them, and sends what follows. */
+  #continueImages(): void {
+    for (const { imageIndex, tokens } of this.#request.generation.prefixes) {
+      if (tokens.length > 0) this.#imageAt(imageIndex).grid.append(0, tokens);
+    }
+  }
+
   #takeTokens({ imageIndex, offset, tokens }: TokenChunk): Response {
     const image = this.#imageAt(imageIndex);
     const { grid } = image;
     grid.append(offset, tokens);
     this.#offerPreview(image);
     const { gridHeight, gridWidth } = this.#parts.bundle.manifest.image;
-    const value = { imageIndex, tokensDone: grid.tokens.length, tokensTotal: gridHeight * gridWidth };
+    const shown = this.#request.includeTokens ? tokens : [];
+    const value = { imageIndex, tokensDone: grid.tokens.length, tokensTotal: gridHeight * gridWidth, tokens: shown };
     return { event: { case: "progress", value } };
   }
 
@@ -182,6 +191,10 @@ export class ImageStream {
     }
   }
 
+  #prefixLength(index: number): number {
+    return this.#request.generation.prefixes.find(({ imageIndex }) => imageIndex === index)?.tokens.length ?? 0;
+  }
+
   #drawPreview(): void {
     const draw = this.#previews.take();
     if (draw !== undefined) this.#race.add(draw());
@@ -195,7 +208,7 @@ export class ImageStream {
     const { encoding, generation } = this.#request;
     const settings = this.#started?.settings;
     const texts = [
-      ...modelTexts(bundle), ...(settings ? settingsTexts(settings, index) : []),
+      ...modelTexts(bundle), ...(settings ? settingsTexts(settings, index, this.#prefixLength(index)) : []),
       ...(encoding.includePrompt ? promptTexts(generation) : []),
     ];
     const drawing = this.#draw({ imageIndex: index, preview: false, tokens: grid.tokens, encoding, texts });

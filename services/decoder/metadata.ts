@@ -7,12 +7,15 @@ export function modelTexts({ manifest, digest }: Pick<Bundle, "manifest" | "dige
   return [{ keyword: "Software", text: "Tessera" }, { keyword: "Model", text: `${manifest.name} ${digest}` }];
 }
 
-/** What makes an image again: its seed, its index and the settings in force, as JSON with the names of the .proto file. */
-export function settingsTexts(settings: GenerationSettings, imageIndex: number): readonly PngText[] {
+/**
+ * What makes an image again: its seed, its index and the settings in force, as JSON with the names of the .proto file.
+ * @param prefixLength tokens that the image was continued from; with another seed it takes them too to make it again.
+ */
+export function settingsTexts(settings: GenerationSettings, imageIndex: number, prefixLength: number): readonly PngText[] {
   const { guidanceScale, temperature, topK, topP, seed } = settings;
   const values = {
     guidance_scale: shortest(guidanceScale), temperature: shortest(temperature), top_k: topK, top_p: shortest(topP),
-    image_index: imageIndex,
+    image_index: imageIndex, ...(prefixLength > 0 && { prefix_tokens: prefixLength }),
   };
   return [{ keyword: "Seed", text: String(seed) }, { keyword: "Settings", text: JSON.stringify(values) }];
 }

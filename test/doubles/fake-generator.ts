@@ -1,5 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { Bundle } from "#libs/bundle/bundle.js";
+import type { TokenBundle } from "#libs/bundle/bundle.js";
 import type { CallContext } from "#libs/rpc/definition.js";
 import { GeneratorService, type GenerateRequest, type GenerateResponseSchema } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
 import { modelInfoOf } from "#libs/rpc/model-info.js";
@@ -17,12 +17,12 @@ export const tokenChunk = (imageIndex: number, offset: number, tokens: number[])
 
 /** A generator on a real socket that follows a script instead of a model. */
 export class FakeGenerator {
-  readonly #bundle: Bundle;
+  readonly #bundle: TokenBundle;
   /** What it does at the next call; `drawn` at first. */
   script: Script = (request) => this.drawn(request);
 
   /** @param bundle what it says it has loaded. */
-  constructor(bundle: Bundle) {
+  constructor(bundle: TokenBundle) {
     this.#bundle = bundle;
   }
 
@@ -58,13 +58,14 @@ export class FakeGenerator {
     };
   }
 
-  /** Every image by `tokensOf`, three tokens a message. */
+  /** Every image by `tokensOf`, three tokens a message, behind its prefix. */
   async *drawn({ generation }: GenerateRequest): AsyncGenerator<GeneratorEvent> {
     yield { event: { case: "queued", value: { position: 1 } } };
     yield this.started(generation?.seed);
     for (let imageIndex = 0; imageIndex < (generation?.imageCount || 1); imageIndex++) {
       const tokens = this.tokensOf(imageIndex);
-      for (let at = 0; at < tokens.length; at += 3) yield tokenChunk(imageIndex, at, tokens.slice(at, at + 3));
+      const prefix = generation?.prefixes.find((candidate) => candidate.imageIndex === imageIndex)?.tokens ?? [];
+      for (let at = prefix.length; at < tokens.length; at += 3) yield tokenChunk(imageIndex, at, tokens.slice(at, at + 3));
       yield { event: { case: "imageFinished", value: { imageIndex, tokenCount: tokens.length, timings: { decodeSteps: 15 } } } };
     }
   }

@@ -1,5 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { imageEvents, type ImageEvent, type Picture } from "#libs/cli/image-stream.js";
+import { ServiceProcess, type ServiceName } from "#libs/cli/service-process.js";
 import { startStack, stopStack, type Stack } from "#libs/cli/stack.js";
 import type { Env } from "#libs/config/env.js";
 import { connect } from "#libs/rpc/client.js";
@@ -9,8 +10,11 @@ import { tinyBundle } from "#test/fixtures/tiny-bundle.js";
 
 /** Three real processes on free ports, and a client of the decoder. */
 export interface TestStack {
+  /** The processes as they are now. */
   readonly stack: Stack;
   readonly client: ServiceClient<typeof DecoderService>;
+  /** Start a service that has ended again, where it was. Settles when it serves. */
+  restart(name: ServiceName): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -18,9 +22,9 @@ export interface TestStack {
 export type ImageRequest = MessageInitShape<typeof GenerateImageRequestSchema>;
 
 /** What a test may say about its call. */
-export type CallOptions = CallLimits & { readonly signal?: AbortSignal };
+export type CallOptions = CallLimits & { readonly signal?: AbortSignal; readonly includeTokens?: boolean };
 
-/** What one call made. */
+/** What one call made; pictures and ends in the order of the images, whatever came first. */
 export interface TestImages {
   readonly pictures: readonly Picture[];
   readonly previews: readonly Picture[];
@@ -31,12 +35,25 @@ const STOP_GRACE_MS = 30_000;
 
 /** @param options.bundle a bundle's folder; the tiny one if left out. */
 export async function startTestStack(options: { readonly bundle?: string; readonly env?: Env } = {}): Promise<TestStack> {
-  const { bundle = await tinyBundle(), env } = options;
-  const stack = await startStack({ env: { TESSERA_BUNDLE: bundle, TESSERA_LOG_LEVEL: "warn", ...env } });
+  const { bundle = await tinyBundle() } = options;
+  const env = { TESSERA_BUNDLE: bundle, TESSERA_LOG_LEVEL: "warn", ...options.env };
+  let stack = await startStack({ env });
   const { client, close } = connect(DecoderService, stack.decoder.address);
   return {
-    stack,
+    get stack() {
+      return stack;
+    },
     client,
+    async restart(name) {
+      const { tokenizer, generator } = stack;
+      const process = await ServiceProcess.start(name, {
+        env: {
+          ...env, TESSERA_ADDRESS: stack[name].address, TESSERA_TOKENIZER_ADDRESS: tokenizer.address,
+          TESSERA_GENERATOR_ADDRESS: generator.address,
+        },
+      });
+      stack = { ...stack, [name]: process };
+    },
     async stop() {
       close();
       await stopStack(stack, STOP_GRACE_MS);
@@ -46,9 +63,10 @@ export async function startTestStack(options: { readonly bundle?: string; readon
 
 /** The events of one call; `request` fields replace those of a small request with seed 1. */
 export function events(
-  { client }: TestStack, request: ImageRequest["generation"] = {}, options: CallOptions = {},
+  { client }: TestStack, request: ImageRequest["generation"] = {}, { includeTokens = false, ...options }: CallOptions = {},
 ): AsyncGenerator<ImageEvent> {
-  return imageEvents(client.generateImage({ generation: { prompt: "three red apples", seed: 1n, ...request } }, options));
+  const generation = { prompt: "three red apples", seed: 1n, ...request };
+  return imageEvents(client.generateImage({ generation, includeTokens }, options));
 }
 
 /** One call to its end. */
@@ -66,8 +84,10 @@ export async function collectImages(rest: AsyncIterable<ImageEvent>): Promise<Te
     if (event.type === "picture") all.push(event.picture);
     if (event.type === "finished") finished.push(event.finished);
   }
+  const byImage = (a: { readonly imageIndex: number }, b: { readonly imageIndex: number }) => a.imageIndex - b.imageIndex;
   return {
-    pictures: all.filter(({ isPreview }) => !isPreview), previews: all.filter(({ isPreview }) => isPreview), finished,
+    pictures: all.filter(({ isPreview }) => !isPreview).sort(byImage), previews: all.filter(({ isPreview }) => isPreview),
+    finished: finished.sort(byImage),
   };
 }
 
