@@ -23,6 +23,13 @@ export function floatFlag(
   return value;
 }
 
+/** One of a few words. */
+export function choiceFlag<T extends string>(name: string, text: string | undefined, choices: readonly T[]): T | undefined {
+  const choice = choices.find((word) => word === text);
+  if (text !== undefined && choice === undefined) throw invalidRequest(name, `one of ${choices.join(", ")}`, text);
+  return choice;
+}
+
 /** A seed: a whole number of 64 bits. */
 export function seedFlag(name: string, text: string | undefined): bigint | undefined {
   if (text === undefined) return undefined;

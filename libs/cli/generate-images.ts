@@ -3,7 +3,7 @@ import { connect } from "#libs/rpc/client.js";
 import {
   DecoderService, ImageFormat, type GenerateImageRequestSchema, type ImageFinished,
 } from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
-import type { Started } from "#libs/rpc/gen/tessera/v1/types_pb.js";
+import { Priority, type Started } from "#libs/rpc/gen/tessera/v1/types_pb.js";
 import { readSecurity } from "#libs/rpc/security.js";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { FileFormat, GenerateOptions } from "./generate-options.js";
@@ -28,6 +28,10 @@ const FORMATS: Readonly<Record<FileFormat, ImageFormat>> = {
   png: ImageFormat.PNG, webp: ImageFormat.WEBP, jpeg: ImageFormat.JPEG,
 };
 
+const PRIORITIES: Readonly<Record<NonNullable<GenerateOptions["priority"]>, Priority>> = {
+  low: Priority.LOW, normal: Priority.NORMAL, high: Priority.HIGH,
+};
+
 /** The fields of a generation by the flag that sets them: a service names the field, a person typed the flag. */
 const FLAG_OF_FIELD: Readonly<Record<string, string>> = {
   "generation.prompt": "PROMPT",
@@ -37,6 +41,7 @@ const FLAG_OF_FIELD: Readonly<Record<string, string>> = {
   "generation.sampling.top_k": "--top-k",
   "generation.sampling.top_p": "--top-p",
   "generation.image_count": "--images",
+  "generation.speculation.draft_window": "--draft-window",
 };
 
 /**
@@ -65,15 +70,17 @@ async function collect(
 ): Promise<GeneratedImages> {
   const pictures: Picture[] = [];
   const images: FinishedImage[] = [];
+  const tokensDone: number[] = [];
   let started: Started | undefined;
   for await (const event of events) {
-    if (event.type === "queued") progress.say(`waiting, ${event.position} ahead`);
+    if (event.type === "queued") progress.say(waitingLine(event));
     if (event.type === "started") {
       started = event.started;
       progress.begin(started.imageTokenCount * options.imageCount);
     }
     if (event.type === "progress") {
-      progress.advance(event.imageIndex * (started?.imageTokenCount ?? 0) + event.tokensDone);
+      tokensDone[event.imageIndex] = event.tokensDone;
+      progress.advance(tokensDone.reduce((sum, done) => sum + done, 0));
     }
     if (event.type === "picture") {
       const { picture } = event;
@@ -92,11 +99,17 @@ async function collect(
   return { started, images };
 }
 
+/** What a person reads who waits. */
+function waitingLine({ position, estimatedStartMs }: { readonly position: number; readonly estimatedStartMs: number }): string {
+  return `waiting in place ${position}, about ${Math.ceil(estimatedStartMs / 1000)} s`;
+}
+
 function requestOf(options: GenerateOptions): MessageInitShape<typeof GenerateImageRequestSchema> {
-  const { prompt, negativePrompt, guidanceScale, temperature, topK, topP, seed, imageCount } = options;
+  const { prompt, negativePrompt, guidanceScale, temperature, topK, topP, seed, imageCount, priority, draftWindow } = options;
   return {
     generation: {
       prompt, imageCount, sampling: given({ temperature, topK, topP }), ...given({ negativePrompt, guidanceScale, seed }),
+      ...(priority && { priority: PRIORITIES[priority] }), ...(draftWindow && { speculation: { draftWindow } }),
     },
     encoding: { format: FORMATS[options.format] },
     previewIntervalRows: options.previewFolder === undefined ? 0 : 1,

@@ -3,10 +3,13 @@ import type { Env } from "#libs/config/env.js";
 import { AppError, invalidRequest } from "#libs/errors/errors.js";
 import { MAX_IMAGE_COUNT } from "#libs/rpc/limits.js";
 import { parseFlags } from "./command.js";
-import { floatFlag, hostPortFlag, integerFlag, seedFlag } from "./flags.js";
+import { choiceFlag, floatFlag, hostPortFlag, integerFlag, seedFlag } from "./flags.js";
 
 /** How pictures are written into files. */
 export type FileFormat = "png" | "webp" | "jpeg";
+
+/** How urgently images are wanted, the least first. */
+export const PRIORITIES = ["low", "normal", "high"] as const;
 
 /** What the command line of `generate` asks for. A field left out takes the bundle's default. */
 export interface GenerateOptions {
@@ -18,6 +21,9 @@ export interface GenerateOptions {
   readonly topK: number | undefined;
   readonly topP: number | undefined;
   readonly imageCount: number;
+  readonly priority: (typeof PRIORITIES)[number] | undefined;
+  /** Positions in one pass of the model; undefined lets the generator choose. */
+  readonly draftWindow: number | undefined;
   /** Undefined: the embedded bundle. */
   readonly bundleFolder: string | undefined;
   /** `host:port` of a decoder that runs already; undefined starts the services. */
@@ -44,6 +50,9 @@ Makes a picture of PROMPT. Starts the services for it, or uses running ones.
   --top-p P          keeps the most likely tokens up to this probability; > 0 .. 1
   --negative TEXT    what to steer away from
   --images N         so many pictures and a contact sheet; 1 .. ${MAX_IMAGE_COUNT}
+  --priority P       low, normal or high: running pictures of a lower priority give way
+  --draft-window N   drafts N - 1 tokens and verifies them in one pass, the picture stays the same; 1 .. 64, 1 turns
+                     it off; auto, the default, lets the generator choose
   --bundle DIR       the model; the embedded one if left out
   --out FILE         .png, .webp or .jpg; out/PROMPT-SEED.png if left out
   --previews DIR     writes a preview there after each finished row of tokens
@@ -63,6 +72,8 @@ const FLAGS = {
   "top-p": { type: "string" },
   negative: { type: "string" },
   images: { type: "string" },
+  priority: { type: "string" },
+  "draft-window": { type: "string" },
   bundle: { type: "string" },
   out: { type: "string" },
   previews: { type: "string" },
@@ -101,6 +112,8 @@ export function parseGenerateOptions(args: readonly string[]): GenerateOptions |
     topK: integerFlag("--top-k", values["top-k"], { min: 0, max: 2 ** 32 - 1 }),
     topP: floatFlag("--top-p", values["top-p"], { min: 0, max: 1 }),
     imageCount: integerFlag("--images", values.images, { min: 1, max: MAX_IMAGE_COUNT }) ?? 1,
+    priority: choiceFlag("--priority", values.priority, PRIORITIES),
+    draftWindow: draftWindowFlag(values["draft-window"]),
     bundleFolder: values.bundle,
     target: hostPortFlag("--target", values.target),
     securityEnv: given({ TESSERA_TLS_CA: values["tls-ca"], TESSERA_TLS_CERT: values["tls-cert"], TESSERA_TLS_KEY: values["tls-key"] }),
@@ -109,6 +122,10 @@ export function parseGenerateOptions(args: readonly string[]): GenerateOptions |
     previewFolder: values.previews,
     isJson: values.json,
   };
+}
+
+function draftWindowFlag(text: string | undefined): number | undefined {
+  return text === "auto" ? undefined : integerFlag("--draft-window", text, { min: 1, max: 2 ** 32 - 1 });
 }
 
 function given(env: Env): Env {

@@ -23,7 +23,14 @@ export interface ReportedTimings {
   readonly queueMs: number;
   readonly prefillMs: number;
   readonly decodeMs: number;
+  /** Passes of the model after prefill: fewer than tokens where drafts were right. */
   readonly decodeSteps: number;
+  /** Drafted tokens that were verified. */
+  readonly draftedTokens: number;
+  /** Of these: right. */
+  readonly acceptedTokens: number;
+  /** Times the image gave way to a more urgent one. */
+  readonly preemptions: number;
   readonly detokenizeMs: number;
   readonly encodeMs: number;
   readonly previewMs: number;
@@ -38,6 +45,10 @@ export interface Report extends WrittenFiles, Durations {
   readonly seed: string;
   /** Image tokens, all images together. */
   readonly tokens: number;
+  /** Decode steps, drafted and accepted tokens of all images together; each image's own are in its timings. */
+  readonly decodeSteps: number;
+  readonly draftedTokens: number;
+  readonly acceptedTokens: number;
   /** The bundle's name. */
   readonly model: string;
   readonly guidanceScale: number;
@@ -51,12 +62,17 @@ export interface Report extends WrittenFiles, Durations {
 export function reportOf({ started, images }: GeneratedImages, written: WrittenFiles, durations: Durations): Report {
   const { settings, imageTokenCount } = started;
   const { height, width } = images[0].picture;
+  const timings = images.map(({ finished }) => timingsOf(finished.timings));
+  const sum = (of: (timings: ReportedTimings) => number) => timings.reduce((all, one) => all + of(one), 0);
   return {
     ...written,
     width,
     height,
     seed: String(settings?.seed ?? 0n),
     tokens: imageTokenCount * images.length,
+    decodeSteps: sum(({ decodeSteps }) => decodeSteps),
+    draftedTokens: sum(({ draftedTokens }) => draftedTokens),
+    acceptedTokens: sum(({ acceptedTokens }) => acceptedTokens),
     ...durations,
     model: started.model?.name ?? "",
     guidanceScale: rounded(settings?.guidanceScale),
@@ -64,24 +80,24 @@ export function reportOf({ started, images }: GeneratedImages, written: WrittenF
     topK: settings?.topK ?? 0,
     topP: rounded(settings?.topP),
     images: images.map(({ finished }, index) => ({
-      file: written.files[index], tokenDigest: finished.tokenDigest, timings: timingsOf(finished.timings),
+      file: written.files[index], tokenDigest: finished.tokenDigest, timings: timings[index],
     })),
   };
 }
 
 /** The same for people. */
 export function summaryOf(report: Report): string {
-  const { files, width, height, tokens, seconds, startSeconds, images } = report;
+  const { files, width, height, tokens, seconds, startSeconds, images, decodeSteps, draftedTokens, acceptedTokens } = report;
   const several = files.length > 1 ? `${files.length} images in ${files[0]} .. and a contact sheet\n` : "";
   const decodeMs = images.reduce((sum, { timings }) => sum + timings.decodeMs, 0);
-  const steps = images.reduce((sum, { timings }) => sum + timings.decodeSteps, 0);
+  const drafts = draftedTokens > 0 ? ` with ${acceptedTokens} of ${draftedTokens} drafts right` : "";
   const settings = [
     `guidance ${report.guidanceScale}`, `temperature ${report.temperature}`, `top-k ${report.topK}`, `top-p ${report.topP}`,
   ];
   return `${several}${report.file}
   ${width} x ${height} pixels, seed ${report.seed}, ${report.model}, ${settings.join(", ")}
   ${tokens} tokens in ${seconds.toFixed(2)} s (${startSeconds.toFixed(2)} s of it starting services), \
-${Math.round((1000 * steps) / Math.max(1, decodeMs))} decode steps a second
+${decodeSteps} decode steps${drafts}, ${Math.round((1000 * decodeSteps) / Math.max(1, decodeMs))} a second
 `;
 }
 
@@ -98,6 +114,9 @@ function timingsOf(timings: ImageTimings | undefined): ReportedTimings {
     prefillMs: tenths(generation?.prefillMs),
     decodeMs: tenths(generation?.decodeMs),
     decodeSteps: generation?.decodeSteps ?? 0,
+    draftedTokens: generation?.draftedTokens ?? 0,
+    acceptedTokens: generation?.acceptedTokens ?? 0,
+    preemptions: generation?.preemptions ?? 0,
     detokenizeMs: tenths(timings?.detokenizeMs),
     encodeMs: tenths(timings?.encodeMs),
     previewMs: tenths(timings?.previewMs),

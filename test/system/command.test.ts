@@ -6,7 +6,7 @@ import { after, test } from "node:test";
 import sharp from "sharp";
 import { childrenOf, isAlive, runCommandLine, startCommand } from "#test/doubles/run-command.js";
 import { slowBundle } from "#test/doubles/slow-bundle.js";
-import { startTestStack } from "#test/doubles/start-stack.js";
+import { events, firstEvent, startTestStack } from "#test/doubles/start-stack.js";
 import { tinyBundle } from "#test/fixtures/tiny-bundle.js";
 
 const folder = mkdtempSync(join(tmpdir(), "tessera-command-"));
@@ -32,21 +32,42 @@ test("generate --target --json --images writes the images, a contact sheet and o
   const { code, stdout, stderr } = await runCommandLine("generate", [
     "a cat", "--target", stack.stack.decoder.address, "--json", "--images", "2", "--seed", "18446744073709551615",
     "--guidance", "1.5", "--temperature", "0.9", "--top-k", "8", "--top-p", "0.9", "--out", out, "--previews", previews,
+    "--draft-window", "4", "--priority", "high",
   ]);
   assert.equal(code, 0, stderr);
   const report = JSON.parse(stdout.trimEnd().split("\n").at(-1)!);
-  const { images, seconds, startSeconds, ...rest } = report;
+  const { images, seconds, startSeconds, decodeSteps, draftedTokens, acceptedTokens, ...rest } = report;
   assert.deepEqual(rest, {
     file: out, files: [out.replace(".webp", "-0.webp"), out.replace(".webp", "-1.webp")], width: 256, height: 256,
     seed: "18446744073709551615", tokens: 2048, model: "tiny", guidanceScale: 1.5, temperature: 0.9, topK: 8, topP: 0.9,
   });
   assert.ok(seconds > startSeconds);
-  assert.equal(images[0].timings.decodeSteps, 1023);
+  for (const { timings } of images) {
+    assert.equal(timings.decodeSteps + timings.acceptedTokens, 1023, "the first token comes with prefill");
+    assert.ok(timings.draftedTokens >= timings.acceptedTokens && timings.draftedTokens > 0);
+  }
+  assert.deepEqual([decodeSteps, draftedTokens, acceptedTokens], ["decodeSteps", "draftedTokens", "acceptedTokens"].map((figure) => (
+    images[0].timings[figure] + images[1].timings[figure]
+  )));
   assert.notEqual(images[0].tokenDigest, images[1].tokenDigest);
   const sheet = await sharp(readFileSync(out)).metadata();
   assert.deepEqual([sheet.format, sheet.width, sheet.height], ["webp", 2 * 256 + 3 * 8, 256 + 2 * 8]);
   assert.match(readdirSync(previews)[0], /^0-\d{3}\.jpg$/);
   assert.match(stderr, /2048\/2048 tokens/);
+});
+
+test("generate shows its place in the queue while it waits, and how long that may take", async (t) => {
+  const stack = await startTestStack({ bundle: await slowBundle(64), env: { TESSERA_MAX_RUNNING: "1" } });
+  t.after(() => stack.stop());
+  const running = events(stack, { imageCount: 16 });
+  await firstEvent(running, "progress");
+  const command = startCommand("generate", ["a cat", "--target", stack.stack.decoder.address, "--out", join(folder, "late.png")]);
+  await command.shown("waiting in place 1, about ");
+  command.kill("SIGINT");
+  const { code, stderr } = await command.ended;
+  assert.equal(code, 130);
+  assert.match(stderr, /waiting in place 1, about [1-9]\d* s\n/);
+  await running.return(undefined);
 });
 
 for (const [name, args, message] of [
