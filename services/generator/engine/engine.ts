@@ -279,6 +279,8 @@ export class Engine {
     if (images === 0 || tokens === 0) return;
     const msPerToken = (stepMs * images) / tokens;
     const known = this.#knownPace.msPerToken;
-    this.#pace = { msPerToken: known + WEIGHT * (msPerToken - known) };
+    // The first steps count alike, and the warm-up as one of them.
+    const weight = Math.max(WEIGHT, 1 / (this.#steps + 2));
+    this.#pace = { msPerToken: known + weight * (msPerToken - known) };
   }
 }
