@@ -6,11 +6,12 @@ import { collectImages, errorOf, events, firstEvent, startTestStack } from "#tes
 import { slowBundle } from "#test/doubles/slow-bundle.js";
 
 const GRID_SIZE = 48;
-/** Sixteen images of 2,304 tokens: more work than `WAIT` allows for, so that a slot still held fails the test. */
+/** Sixteen images of 2,304 tokens, one after the other: more work than `LIMIT_MS` allows for. */
 const ENDLESS = { imageCount: 16 };
-const WAIT = { timeoutMs: 10_000 };
+/** A slot that is held for longer fails the test. */
+const LIMIT_MS = 10_000;
 
-const stack = await startTestStack({ bundle: await slowBundle(GRID_SIZE), env: { TESSERA_MAX_QUEUE: "1" } });
+const stack = await startTestStack({ bundle: await slowBundle(GRID_SIZE), env: { TESSERA_MAX_QUEUE: "1", TESSERA_MAX_RUNNING: "1" } });
 const generator = connect(GeneratorService, stack.stack.generator.address);
 after(async () => {
   generator.close();
@@ -30,15 +31,22 @@ function openCall(request = ENDLESS) {
   };
 }
 
-/** The next request gets its turn soon. */
-async function expectTurn(): Promise<void> {
-  const next = events(stack, {}, WAIT);
-  await firstEvent(next, "started");
-  await next.return(undefined);
+/** Settles when the generator counts so many requests waiting and images at work. */
+async function until(wanted: { readonly queueLength: number; readonly running: number }): Promise<void> {
+  const signal = AbortSignal.timeout(LIMIT_MS);
+  for (;;) {
+    const { queueLength, running, kvCacheUsage } = await generator.client.getGeneratorInfo({}, { signal });
+    if (queueLength === wanted.queueLength && running === wanted.running && (running > 0 || kvCacheUsage === 0)) return;
+  }
 }
 
-async function queueLength(): Promise<number> {
-  return (await generator.client.getGeneratorInfo({})).queueLength;
+/** The slot comes free, and the next request gets its turn. */
+async function expectTurn(): Promise<void> {
+  await until({ queueLength: 0, running: 0 });
+  const next = events(stack);
+  await firstEvent(next, "started");
+  await next.return(undefined);
+  await until({ queueLength: 0, running: 0 });
 }
 
 test("a cancel in the middle of decoding frees the slot for the next", async () => {
@@ -53,14 +61,14 @@ test("a cancel while queued frees the place in the queue", async () => {
   await firstEvent(running.call, "progress");
   const queued = openCall();
   assert.equal((await firstEvent(queued.call, "queued")).position, 1);
-  assert.equal(await queueLength(), 1);
+  await until({ queueLength: 1, running: 1 });
+  assert.equal((await errorOf(events(stack)) as { kind?: string } | undefined)?.kind, "overloaded");
   await queued.cancel();
-  // With room for one, the next would be refused for as long as the place is not free.
-  while (await queueLength() > 0);
+  await until({ queueLength: 0, running: 1 });
   const next = openCall();
   await firstEvent(next.call, "queued");
   await next.cancel();
-  while (await queueLength() > 0);
+  await until({ queueLength: 0, running: 1 });
   await running.cancel();
   await expectTurn();
 });
@@ -70,7 +78,8 @@ test("a cancel in the decoder, all tokens being there, leaves it ready for the n
   let { tokensDone } = await firstEvent(first.call, "progress");
   while (tokensDone < GRID_SIZE ** 2) ({ tokensDone } = await firstEvent(first.call, "progress"));
   await first.cancel();
-  const next = await collectImages(events(stack, {}, WAIT));
+  await until({ queueLength: 0, running: 0 });
+  const next = await collectImages(events(stack));
   assert.equal(next.pictures.length, 1);
 });
 
