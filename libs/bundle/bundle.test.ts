@@ -7,9 +7,9 @@ import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { DEFAULT_BUNDLE, openBundle, writeBundle } from "./bundle.js";
-import type { Manifest } from "./manifest.js";
+import type { TokenManifest } from "./manifest.js";
 
-const MANIFEST: Omit<Manifest, "files"> = {
+const MANIFEST: Omit<TokenManifest, "files"> = {
   formatVersion: 1, name: "tiny", family: "simplear", licence: "Apache-2.0", provenance: {}, metrics: {},
   text: {
     vocabularySize: 9, promptTemplate: "{prompt}", negativePromptTemplate: "{prompt}", unconditionalPrompt: "u", maxPromptTokens: 4,

@@ -4,22 +4,29 @@ import { chmod, mkdtemp, readdir, readFile, rename, stat, writeFile } from "node
 import { basename, dirname, join, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
-import { invalidRequest, mismatch, notFound } from "#libs/errors/errors.js";
+import { invalidRequest, mismatch, notFound, unsupported } from "#libs/errors/errors.js";
 import { parseManifest } from "./parse-manifest.js";
-import type { FileEntry, Manifest } from "./manifest.js";
+import type { FileEntry, Manifest, TokenManifest } from "./manifest.js";
+import type { StageManifest } from "./stage-manifest.js";
 
 const MANIFEST_FILE = "model.json";
 const READ_BYTES = 2 ** 20;
 
 /** A model folder whose manifest has been checked. */
-export interface Bundle {
+export interface Bundle<M extends Manifest = Manifest> {
   readonly folder: string;
-  readonly manifest: Manifest;
+  readonly manifest: M;
   /** SHA-256 of the bytes of `model.json`, 64 lower-case hexadecimal digits. */
   readonly digest: string;
   /** The absolute path of one of the bundle's files, e.g. `tokenizer.json`. @throws mismatch if the manifest does not list it. */
   path(file: string): string;
 }
+
+/** A bundle whose model makes discrete tokens. */
+export type TokenBundle = Bundle<TokenManifest>;
+
+/** A bundle whose model makes continuous token maps, stage by stage. */
+export type StageBundle = Bundle<StageManifest>;
 
 /** The bundle that comes with the package. */
 export const DEFAULT_BUNDLE: string = join(packageRoot(), "libs", "models", "emoji-96");
@@ -47,6 +54,23 @@ export async function openBundle(
   return { folder: root, manifest, digest: createHash("sha256").update(bytes).digest("hex"), path };
 }
 
+/** Whether a bundle's model makes continuous token maps, stage by stage. */
+export function hasStages(bundle: Bundle): bundle is StageBundle {
+  return bundle.manifest.family === "ecar";
+}
+
+/** Whether a bundle's model makes discrete tokens. */
+export function hasTokens(bundle: Bundle): bundle is TokenBundle {
+  return bundle.manifest.family === "simplear";
+}
+
+/** Open a model folder as `openBundle` does. @throws also unsupported if its model does not make discrete tokens. */
+export async function openTokenBundle(folder: string, options: Parameters<typeof openBundle>[1] = {}): Promise<TokenBundle> {
+  const bundle = await openBundle(folder, options);
+  if (!hasTokens(bundle)) throw unsupported(`${bundle.manifest.name} makes continuous tokens, discrete ones are needed here`);
+  return bundle;
+}
+
 /**
  * Write a new model folder, whole or not at all: it is filled under a hidden name beside its place and moved there once
  * every file is hashed. An error, an aborted signal or the end of the process removes what was begun; a process that is
@@ -55,9 +79,9 @@ export async function openBundle(
  *   here. Equal contents give equal bytes.
  * @throws invalid-request if `folder` exists or cannot be made; mismatch if the manifest is not valid.
  */
-export async function writeBundle(
-  folder: string, fill: (draft: string) => Promise<Omit<Manifest, "files">>, options: { readonly signal?: AbortSignal } = {},
-): Promise<Bundle> {
+export async function writeBundle<M extends Manifest>(
+  folder: string, fill: (draft: string) => Promise<Omit<M, "files">>, options: { readonly signal?: AbortSignal } = {},
+): Promise<Bundle<M>> {
   const target = resolve(folder);
   if (existsSync(target)) throw invalidRequest("out", "a folder that does not exist yet", target);
   const draft = await mkdtemp(join(dirname(target), `.${basename(target)}-`)).catch((cause: NodeJS.ErrnoException) => {
@@ -76,7 +100,7 @@ export async function writeBundle(
     process.off("exit", discard);
     discard();
   }
-  return openBundle(target, { verify: false });
+  return (await openBundle(target, { verify: false })) as Bundle<M>;
 }
 
 async function measureFiles(folder: string, signal: AbortSignal | undefined): Promise<Readonly<Record<string, FileEntry>>> {

@@ -1,20 +1,30 @@
+import type { StageManifest } from "./stage-manifest.js";
+
 /**
- * What a bundle's `model.json` says. Written by the converter, read by every service.
+ * What a bundle's `model.json` says, of whatever family. Written by the converter, read by every service.
  *
  * A graph whose large constants (64 KiB and more) pass 64 MiB together keeps them beside it in `<graph>.data`, where ONNX
  * Runtime finds them by itself, each at a multiple of 4096 bytes, so that it can be mapped; other graphs are one file.
  * `files` lists the data as it does the graphs.
  */
-export interface Manifest {
+export interface BundleManifest {
   /** Version of this format; 1. */
   readonly formatVersion: 1;
   readonly name: string;
-  readonly family: "simplear";
   /** SPDX expression of the weights' licence. */
   readonly licence: string;
   /** Free text for people: data, recipe, commit. */
   readonly provenance: Readonly<Record<string, string>>;
   readonly text: TextSection;
+  /** Every other file of the bundle by name. */
+  readonly files: Readonly<Record<string, FileEntry>>;
+  /** Measured figures, by name. */
+  readonly metrics: Readonly<Record<string, number>>;
+}
+
+/** A model of discrete image tokens in raster order. */
+export interface TokenManifest extends BundleManifest {
+  readonly family: "simplear";
   readonly image: ImageSection;
   readonly transformer: TransformerSection;
   readonly decoder: DecoderSection;
@@ -23,11 +33,10 @@ export interface Manifest {
   readonly defaults: SamplingDefaults;
   /** There if the checkpoint had a `generation_config.json`. */
   readonly generationConfig?: GenerationConfig;
-  /** Every other file of the bundle by name. */
-  readonly files: Readonly<Record<string, FileEntry>>;
-  /** Measured figures, by name. */
-  readonly metrics: Readonly<Record<string, number>>;
 }
+
+/** Any model, told apart by `family`. */
+export type Manifest = TokenManifest | StageManifest;
 
 /** Text side: `tokenizer.json` and how a prompt becomes text tokens. */
 export interface TextSection {
@@ -45,16 +54,20 @@ export interface TextSection {
   readonly specialTokens: Readonly<Record<string, number>>;
 }
 
-/** Image side: codebook and sizes. */
-export interface ImageSection {
+/** Sizes of an image. */
+export interface ImageSize {
   /** Pixels. */
   readonly height: number;
   /** Pixels. */
   readonly width: number;
-  /** Rows of image tokens. */
+  /** Rows of image tokens; of the last stage's, where there are stages. */
   readonly gridHeight: number;
   /** Image tokens in a row. */
   readonly gridWidth: number;
+}
+
+/** Image side: sizes and codebook. */
+export interface ImageSection extends ImageSize {
   /** FSQ levels, channel 0 first; their product is the codebook size. */
   readonly levels: readonly number[];
   readonly codebookSize: number;

@@ -35,7 +35,7 @@ const WRONG: readonly (readonly [path: string, value: unknown, message: string])
   ["formatVersion", 2, "`formatVersion` must be 1, got 2"],
   ["name", "", '`name` must be a text that is not empty, got ""'],
   ["name", undefined, "`name` must be a text that is not empty, got nothing"],
-  ["family", "ecar", '`family` must be "simplear", got "ecar"'],
+  ["family", "gpt", '`family` must be "simplear" or "ecar", got "gpt"'],
   ["licence", 3, "`licence` must be a text that is not empty, got 3"],
   ["provenance", { a: 1 }, '`provenance` must be an object of strings, got {"a":1}'],
   ["colour", "red", "`colour` is not a known field"],

@@ -1,11 +1,11 @@
-import type { Bundle } from "#libs/bundle/bundle.js";
+import type { TokenBundle } from "#libs/bundle/bundle.js";
 import { convert, type ConvertOptions } from "#libs/convert/convert.js";
 import { runCommand } from "./command.js";
 import { CONVERT_HELP, parseConvertOptions } from "./convert-options.js";
 import { openProgress } from "./progress.js";
 
 /** What was written, as a table for people. */
-function summaryOf({ folder, manifest, digest }: Bundle): string {
+function summaryOf({ folder, manifest, digest }: TokenBundle): string {
   const { image, transformer } = manifest;
   const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(2).padStart(10)} MB`;
   return [
@@ -19,7 +19,7 @@ function summaryOf({ folder, manifest, digest }: Bundle): string {
 }
 
 /** Counts the checkpoints' megabytes on stderr from the first array on. */
-async function convertVisibly(options: ConvertOptions): Promise<Bundle> {
+async function convertVisibly(options: ConvertOptions): Promise<TokenBundle> {
   const progress = openProgress(process.stderr, "MB");
   const megabytes = (bytes: number): number => Math.ceil(bytes / 1e6);
   let isBegun = false;

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
-import type { Manifest } from "#libs/bundle/manifest.js";
+import type { TokenManifest } from "#libs/bundle/manifest.js";
 import { invalidRequest, mismatch } from "#libs/errors/errors.js";
 
 /** A prompt and the image tokens that are forced after it, all as the transformer's ids. */
@@ -15,7 +15,7 @@ export interface ForcedIds {
  * with its last text id.
  * @throws mismatch if the file is missing or holds something else; invalid-request for ids out of range or too many.
  */
-export async function readForcedIds(file: string, { image, text, transformer }: Manifest): Promise<ForcedIds> {
+export async function readForcedIds(file: string, { image, text, transformer }: TokenManifest): Promise<ForcedIds> {
   const value = await readJson(file);
   const limit = image.tokenOffset + image.codebookSize;
   let forced: ForcedIds;
@@ -40,7 +40,7 @@ export async function readForcedIds(file: string, { image, text, transformer }: 
  * @throws mismatch if the file is missing or holds something else; invalid-request for tokens out of range or too few.
  */
 export async function readImageTokens(
-  file: string, { image }: Manifest, [height, width]: readonly [height: number, width: number],
+  file: string, { image }: TokenManifest, [height, width]: readonly [height: number, width: number],
 ): Promise<readonly number[]> {
   const value = await readJson(file);
   const tokens = checkIds("--tokens", Array.isArray(value) ? value : (value as { tokens?: unknown }).tokens, image.codebookSize);

@@ -1,4 +1,4 @@
-import { openBundle } from "#libs/bundle/bundle.js";
+import { openTokenBundle } from "#libs/bundle/bundle.js";
 import { OnnxSession } from "#libs/onnx/session.js";
 import { TransformerRunner } from "#libs/onnx/transformer-runner.js";
 import { NpyFile } from "#libs/tensor/npy-file.js";
@@ -20,7 +20,7 @@ async function writeArray(path: string, shape: readonly number[], fill: (file: N
 }
 
 async function inspectLogits(options: InspectLogits, signal: AbortSignal): Promise<void> {
-  const { manifest, path } = await openBundle(options.bundleFolder, { signal });
+  const { manifest, path } = await openTokenBundle(options.bundleFolder, { signal });
   const { ids, promptLength } = await readForcedIds(options.idsFile, manifest);
   const { transformer, image } = manifest;
   const runner = await TransformerRunner.open(path(transformer.file), transformer, { threads: options.threads });
@@ -42,7 +42,7 @@ async function inspectLogits(options: InspectLogits, signal: AbortSignal): Promi
 }
 
 async function inspectPixels(options: InspectPixels, signal: AbortSignal): Promise<void> {
-  const { manifest, path } = await openBundle(options.bundleFolder, { signal });
+  const { manifest, path } = await openTokenBundle(options.bundleFolder, { signal });
   const tokens = await readImageTokens(options.tokensFile, manifest, options.grid);
   const session = await OnnxSession.open(path(manifest.decoder.file), { threads: options.threads });
   try {

@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { writeBundle, type Bundle } from "#libs/bundle/bundle.js";
-import type { GenerationConfig, Manifest, WeightType } from "#libs/bundle/manifest.js";
+import { writeBundle, type TokenBundle } from "#libs/bundle/bundle.js";
+import type { GenerationConfig, TokenManifest, WeightType } from "#libs/bundle/manifest.js";
 import { mismatch } from "#libs/errors/errors.js";
 import { codebookSize } from "#libs/fsq/fsq.js";
 import { WeightFile } from "#libs/onnx/weight-file.js";
@@ -51,7 +51,7 @@ const MAX_TOKENIZER_BYTES = 2 ** 26;
  * @throws mismatch naming the file and what in it is missing, unknown, damaged or does not fit the rest;
  *   unsupported for networks that this build does not write; invalid-request if `outFolder` exists.
  */
-export async function convert(options: ConvertOptions): Promise<Bundle> {
+export async function convert(options: ConvertOptions): Promise<TokenBundle> {
   const { name, grid, signal } = options;
   const overrides = { ...(name === undefined ? {} : { name }), ...(grid === undefined ? {} : { grid }) };
   const recipe = await readRecipe(options.lmFolder, overrides);
@@ -135,7 +135,7 @@ interface Parts {
   readonly weights: { readonly transformer: WeightType; readonly decoder: DecoderWeightType };
 }
 
-function describe({ recipe, generationConfig, vocabulary, config, decoder, hasEncoder, weights }: Parts): Omit<Manifest, "files"> {
+function describe({ recipe, generationConfig, vocabulary, config, decoder, hasEncoder, weights }: Parts): Omit<TokenManifest, "files"> {
   const [gridHeight, gridWidth] = recipe.grid;
   const { levels } = decoder;
   const scale = pixelsPerToken(decoder);

@@ -1,7 +1,8 @@
 import { existsSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import type { SamplingDefaults } from "#libs/bundle/manifest.js";
-import { parseDefaults, parseTemplate } from "#libs/bundle/parse-manifest.js";
+import { parseDefaults } from "#libs/bundle/parse-manifest.js";
+import { parseTemplate } from "#libs/bundle/parse-sections.js";
 import { Fields } from "#libs/json/fields.js";
 
 /** What a checkpoint's makers say of it that its weights do not. */

@@ -50,7 +50,7 @@ export function timeAt({ startTime, endTime }: FlowStage, left: number): number 
   return startTime + (1 - left) * (endTime - startTime);
 }
 
-/** Guidance by stage: none at the first, all of `guidanceScale` at the last, evenly between. */
-export function guidanceRamp(guidanceScale: number, stage: number, stageCount: number): number {
-  return stageCount === 1 ? guidanceScale : 1 + ((guidanceScale - 1) * stage) / (stageCount - 1);
+/** The guidance scale of a stage that has a share of it: 0 turns guidance off there, 1 is all of it. */
+export function stageGuidance(guidanceScale: number, share: number): number {
+  return 1 + share * (guidanceScale - 1);
 }

@@ -100,6 +100,21 @@ export class Fields {
     return value;
   }
 
+  /** A list of finite numbers. */
+  numbers(name: string): readonly number[] {
+    const value = this.raw(name);
+    const isValid = Array.isArray(value) && value.every((each) => typeof each === "number" && Number.isFinite(each));
+    if (!isValid) throw this.refuse(name, "a list of finite numbers", value);
+    return value;
+  }
+
+  /** A list of objects, not empty; the fields of the third are called `name[2].field`. */
+  objects(name: string): readonly Fields[] {
+    const value = this.raw(name);
+    if (!Array.isArray(value) || value.length === 0) throw this.refuse(name, "a list of objects, not empty", value);
+    return value.map((each, index) => new Fields(this.#label, each, `${this.#path}${name}[${index}].`));
+  }
+
   /** An object whose values all have one type. */
   record<T extends "string" | "number">(name: string, type: T): Readonly<Record<string, T extends "string" ? string : number>> {
     const value = this.raw(name);

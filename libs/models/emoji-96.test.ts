@@ -2,12 +2,12 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { DEFAULT_BUNDLE, openBundle } from "#libs/bundle/bundle.js";
+import { DEFAULT_BUNDLE, openTokenBundle } from "#libs/bundle/bundle.js";
 
 const MAX_BUNDLE_BYTES = 40e6;
 
 test("the embedded model is whole, small, and says what it is and where it comes from", async () => {
-  const { manifest } = await openBundle(DEFAULT_BUNDLE);
+  const { manifest } = await openTokenBundle(DEFAULT_BUNDLE);
   const bytes = Object.values(manifest.files).reduce((sum, file) => sum + file.bytes, 0);
   assert.ok(bytes < MAX_BUNDLE_BYTES, `${bytes} bytes`);
   assert.equal(manifest.licence, "Apache-2.0");
@@ -16,7 +16,7 @@ test("the embedded model is whole, small, and says what it is and where it comes
 });
 
 test("NOTICE names every work that the embedded model learned from", async () => {
-  const { manifest } = await openBundle(DEFAULT_BUNDLE, { verify: false });
+  const { manifest } = await openTokenBundle(DEFAULT_BUNDLE, { verify: false });
   const notice = await readFile(join(DEFAULT_BUNDLE, "..", "..", "..", "NOTICE"), "utf8");
   for (const work of manifest.provenance["art"]!.split(", ")) {
     const name = work.replace(/ \(.*\)$/, "");

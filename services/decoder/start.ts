@@ -1,4 +1,4 @@
-import { openBundle } from "#libs/bundle/bundle.js";
+import { openTokenBundle } from "#libs/bundle/bundle.js";
 import { connect } from "#libs/rpc/client.js";
 import { DecoderService } from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
 import { GeneratorService } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
@@ -18,7 +18,7 @@ export function startDecoder(
     service: DecoderService,
     ...(signal && { signal }),
     async load({ signal: giveUp }) {
-      const bundle = await openBundle(config.bundleFolder, { signal: giveUp });
+      const bundle = await openTokenBundle(config.bundleFolder, { signal: giveUp });
       const { image, decoder } = bundle.manifest;
       const { threads, provider } = config;
       const detokenizer = await Detokenizer.open({ graphFile: bundle.path(decoder.file), image, threads, provider });

@@ -1,4 +1,4 @@
-import type { Manifest } from "#libs/bundle/manifest.js";
+import type { TokenManifest } from "#libs/bundle/manifest.js";
 import { invalidRequest } from "#libs/errors/errors.js";
 import type { GeneratorConfig } from "./config.js";
 import type { EngineLimits } from "./engine/engine.js";
@@ -10,7 +10,7 @@ import { layoutOf } from "./engine/onnx-model.js";
  * @throws AppError "invalid-request" when there is no room for one.
  */
 export function engineLimits(
-  manifest: Manifest, config: Pick<GeneratorConfig, "maxRunning" | "kvCacheMib" | "maxQueueLength">,
+  manifest: TokenManifest, config: Pick<GeneratorConfig, "maxRunning" | "kvCacheMib" | "maxQueueLength">,
 ): EngineLimits {
   const layout = layoutOf(manifest);
   const maxRowPositions = Math.min(layout.maxPositions, manifest.text.maxPromptTokens + layout.imageTokenCount - 1);

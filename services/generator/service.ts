@@ -1,6 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { context, type Context } from "@opentelemetry/api";
-import type { Bundle } from "#libs/bundle/bundle.js";
+import type { TokenBundle } from "#libs/bundle/bundle.js";
 import { AppError, unsupported } from "#libs/errors/errors.js";
 import type { CallContext, ServiceClient, ServiceImplementation } from "#libs/rpc/definition.js";
 import type { GenerateRequest, GenerateResponseSchema, GeneratorService } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
@@ -19,7 +19,7 @@ type Response = MessageInitShape<typeof GenerateResponseSchema>;
 
 /** What the service works with; all of it stays the caller's to close. */
 export interface GeneratorParts {
-  readonly bundle: Bundle;
+  readonly bundle: TokenBundle;
   readonly engine: Pick<ThreadEngine, "generate" | "layout" | "snapshot">;
   /** Requests that may wait. */
   readonly maxWaiting: number;

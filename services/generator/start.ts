@@ -1,4 +1,4 @@
-import { openBundle } from "#libs/bundle/bundle.js";
+import { openTokenBundle } from "#libs/bundle/bundle.js";
 import { connect } from "#libs/rpc/client.js";
 import { GeneratorService } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
 import { TokenizerService } from "#libs/rpc/gen/tessera/v1/tokenizer_pb.js";
@@ -20,7 +20,7 @@ export function startGenerator(
     service: GeneratorService,
     ...(signal && { signal }),
     async load() {
-      const bundle = await openBundle(config.bundleFolder);
+      const bundle = await openTokenBundle(config.bundleFolder);
       const { manifest } = bundle;
       const { threads, provider, maxQueueLength, stallMs } = config;
       const engine = await ThreadEngine.open({

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import type { Manifest } from "#libs/bundle/manifest.js";
+import type { TokenManifest } from "#libs/bundle/manifest.js";
 import { invalidFields, type FieldViolation } from "#libs/errors/errors.js";
 import { type Generation, Priority as WirePriority, Verification as WireVerification } from "#libs/rpc/gen/tessera/v1/types_pb.js";
 import { MAX_IMAGE_COUNT } from "#libs/rpc/limits.js";
@@ -38,7 +38,7 @@ function speculationOf({ speculation }: Generation): SpeculationSettings {
   return { draftWindow: draftWindow === 0 ? "auto" : draftWindow, verification: VERIFICATIONS[verification] };
 }
 
-function checkPrefixes({ prefixes, imageCount }: Generation, { image }: Manifest, check: Check): void {
+function checkPrefixes({ prefixes, imageCount }: Generation, { image }: TokenManifest, check: Check): void {
   const seen = new Set<number>();
   const total = image.gridHeight * image.gridWidth;
   for (const [i, { imageIndex, tokens }] of prefixes.entries()) {
@@ -52,7 +52,7 @@ function checkPrefixes({ prefixes, imageCount }: Generation, { image }: Manifest
   }
 }
 
-function checkAll(generation: Generation, valid: ValidGeneration, manifest: Manifest, check: Check): void {
+function checkAll(generation: Generation, valid: ValidGeneration, manifest: TokenManifest, check: Check): void {
   const { guidanceScale, temperature, topK, topP } = valid;
   const { codebookSize } = manifest.image;
   check("guidance_scale", guidanceScale >= 1 && guidanceScale <= 100, "1 .. 100", guidanceScale);
@@ -71,7 +71,7 @@ function checkAll(generation: Generation, valid: ValidGeneration, manifest: Mani
  * Parse what a request asks for. The text itself is the tokenizer's to judge, beyond being there.
  * @throws AppError "invalid-request" that names every field out of range.
  */
-export function validateGeneration(generation: Generation | undefined, manifest: Manifest): ValidGeneration {
+export function validateGeneration(generation: Generation | undefined, manifest: TokenManifest): ValidGeneration {
   if (generation === undefined) throw invalidFields([{ field: "generation", description: "must be set" }]);
   const { defaults } = manifest;
   const { sampling } = generation;

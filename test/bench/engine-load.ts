@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { openBundle, type Bundle } from "#libs/bundle/bundle.js";
+import { openTokenBundle, type TokenBundle } from "#libs/bundle/bundle.js";
 import { engineLimits } from "#services/generator/engine-limits.js";
 import type { GenerationTimings, SpeculationSettings } from "#services/generator/engine/generation.js";
 import type { EngineSnapshot } from "#services/generator/engine/snapshot.js";
@@ -31,13 +31,13 @@ export interface ImageRun {
 
 /** An engine on a bundle, without services around it, and requests to keep it busy. */
 export class EngineLoad {
-  readonly bundle: Bundle;
+  readonly bundle: TokenBundle;
   readonly #engine: ThreadEngine;
   readonly #tokenizer: TextTokenizer;
 
   /** Load a bundle as the generator does. The caller closes it. */
   static async open(bundleFolder: string, options: { readonly threads: number; readonly maxRunning: number }): Promise<EngineLoad> {
-    const bundle = await openBundle(bundleFolder);
+    const bundle = await openTokenBundle(bundleFolder);
     const { manifest } = bundle;
     const engine = await ThreadEngine.open({
       graphFile: bundle.path(manifest.transformer.file), manifest,
@@ -48,7 +48,7 @@ export class EngineLoad {
     return new EngineLoad(bundle, engine, new TextTokenizer(file, manifest.text));
   }
 
-  private constructor(bundle: Bundle, engine: ThreadEngine, tokenizer: TextTokenizer) {
+  private constructor(bundle: TokenBundle, engine: ThreadEngine, tokenizer: TextTokenizer) {
     this.bundle = bundle;
     this.#engine = engine;
     this.#tokenizer = tokenizer;

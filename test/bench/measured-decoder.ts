@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { Tensor } from "onnxruntime-node";
-import { openBundle } from "#libs/bundle/bundle.js";
+import { openTokenBundle } from "#libs/bundle/bundle.js";
 import { invariant } from "#libs/errors/errors.js";
 import { createInferenceSession } from "#libs/onnx/create-session.js";
 
@@ -27,7 +27,7 @@ export async function measureDecoder(folder: string, side: number, threads: numb
 }
 
 async function measure(folder: string, side: number, threads: number): Promise<DecoderTime> {
-  const { manifest, path } = await openBundle(folder, { verify: false });
+  const { manifest, path } = await openTokenBundle(folder, { verify: false });
   const loadStart = performance.now();
   const session = await createInferenceSession(path(manifest.decoder.file), { threads });
   const start = performance.now();

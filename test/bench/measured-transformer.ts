@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
-import { openBundle } from "#libs/bundle/bundle.js";
+import { openTokenBundle } from "#libs/bundle/bundle.js";
 import { invariant } from "#libs/errors/errors.js";
 import { TransformerRunner } from "#libs/onnx/transformer-runner.js";
 import { median } from "./table.js";
@@ -49,7 +49,7 @@ export async function measureTransformer(folder: string, load: TransformerLoad):
 }
 
 async function measure(folder: string, { pasts, steps, promptLength = 32, threads }: TransformerLoad): Promise<TransformerCost> {
-  const { manifest, path } = await openBundle(folder, { verify: false });
+  const { manifest, path } = await openTokenBundle(folder, { verify: false });
   const { file } = manifest.transformer;
   const fileBytes = [file, `${file}.data`].reduce((sum, name) => sum + (manifest.files[name]?.bytes ?? 0), 0);
   const loadStart = performance.now();

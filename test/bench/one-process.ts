@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { openBundle, type Bundle } from "#libs/bundle/bundle.js";
+import { openTokenBundle, type TokenBundle } from "#libs/bundle/bundle.js";
 import { ImageFormat } from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
 import { Detokenizer } from "#services/decoder/detokenizer.js";
 import { encodeImage } from "#services/decoder/encode.js";
@@ -27,14 +27,14 @@ export interface LocalImage {
 
 /** The very parts of the three services in one process, called one after the other: no gRPC, no messages, no queue. */
 export class OneProcess {
-  readonly bundle: Bundle;
+  readonly bundle: TokenBundle;
   readonly detokenizer: Detokenizer;
   readonly #tokenizer: TextTokenizer;
   readonly #engine: ThreadEngine;
 
   /** Load and warm a bundle as the services do. The caller closes it. */
   static async open(bundleFolder: string): Promise<OneProcess> {
-    const bundle = await openBundle(bundleFolder);
+    const bundle = await openTokenBundle(bundleFolder);
     const { manifest } = bundle;
     const file = JSON.parse(await readFile(bundle.path("tokenizer.json"), "utf8")) as TokenizerFile;
     const session = { threads: 1, provider: "cpu" } as const;
@@ -47,7 +47,7 @@ export class OneProcess {
   }
 
   private constructor(parts: {
-    readonly bundle: Bundle; readonly detokenizer: Detokenizer; readonly engine: ThreadEngine; readonly tokenizer: TextTokenizer;
+    readonly bundle: TokenBundle; readonly detokenizer: Detokenizer; readonly engine: ThreadEngine; readonly tokenizer: TextTokenizer;
   }) {
     this.bundle = parts.bundle;
     this.detokenizer = parts.detokenizer;

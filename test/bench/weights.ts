@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { openBundle, type Bundle } from "#libs/bundle/bundle.js";
+import { openTokenBundle, type TokenBundle } from "#libs/bundle/bundle.js";
 import { invalidRequest } from "#libs/errors/errors.js";
 import { TransformerRunner } from "#libs/onnx/transformer-runner.js";
 import { TextTokenizer, type TokenizerFile } from "#services/tokenizer/text-tokenizer.js";
@@ -16,7 +16,7 @@ const PROMPTS = ["a dog", "a red apple", "three blue fish on a yellow background
  */
 export async function weights({ bundle, against, rounds, guidance }: BenchOptions): Promise<void> {
   if (against === undefined) throw invalidRequest("--against", "the folder of the bundle to compare with");
-  const bundles = [await openBundle(against), await openBundle(bundle)];
+  const bundles = [await openTokenBundle(against), await openTokenBundle(bundle)];
   const { image, defaults } = bundles[0].manifest;
   const count = image.gridHeight * image.gridWidth;
   const guidanceScale = guidance ?? defaults.guidanceScale;
@@ -42,7 +42,7 @@ export async function weights({ bundle, against, rounds, guidance }: BenchOption
   process.stdout.write(`${JSON.stringify(rounded({ bench: "weights", bundles: names, guidanceScale, ...distance, costs }))}\n`);
 }
 
-async function promptsOf({ manifest, path }: Bundle, count: number): Promise<readonly Prompts[]> {
+async function promptsOf({ manifest, path }: TokenBundle, count: number): Promise<readonly Prompts[]> {
   const file = JSON.parse(await readFile(path("tokenizer.json"), "utf8")) as TokenizerFile;
   const tokenizer = new TextTokenizer(file, manifest.text);
   return Array.from({ length: count }, (_, round) =>

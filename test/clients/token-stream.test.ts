@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { openBundle } from "#libs/bundle/bundle.js";
+import { openTokenBundle } from "#libs/bundle/bundle.js";
 import { tokenStream, type GenerationInit, type TokenEvent } from "#libs/clients/token-stream.js";
 import { notReady, overloaded } from "#libs/errors/errors.js";
 import { connect } from "#libs/rpc/client.js";
@@ -14,7 +14,7 @@ let server: RunningServer;
 let connection: ReturnType<typeof connect<(typeof GeneratorService)["method"]>>;
 
 before(async () => {
-  fake = new FakeGenerator(await openBundle(await tinyBundle()));
+  fake = new FakeGenerator(await openTokenBundle(await tinyBundle()));
   server = await fake.start();
   connection = connect(GeneratorService, server.address);
 });

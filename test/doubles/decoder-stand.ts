@@ -1,6 +1,6 @@
 import { after, before, beforeEach } from "node:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { openBundle, type Bundle } from "#libs/bundle/bundle.js";
+import { openTokenBundle, type TokenBundle } from "#libs/bundle/bundle.js";
 import { connect, type Connection } from "#libs/rpc/client.js";
 import type { Definition } from "#libs/rpc/definition.js";
 import { DecoderService, type GenerateImageRequestSchema, type GenerateImageResponse } from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
@@ -18,7 +18,7 @@ export const PROMPT = "a secret prompt";
 
 /** A real decoder on the tiny bundle, in front of a fake generator; there from a file's first test to its last. */
 export class DecoderStand {
-  bundle!: Bundle;
+  bundle!: TokenBundle;
   fake!: FakeGenerator;
   generator!: RunningServer;
   decoder!: RunningService;
@@ -44,7 +44,7 @@ export class DecoderStand {
   }
 
   async #start(): Promise<void> {
-    this.bundle = await openBundle(await tinyBundle());
+    this.bundle = await openTokenBundle(await tinyBundle());
     this.fake = new FakeGenerator(this.bundle);
     this.generator = await this.fake.start();
     this.decoder = await startDecoder({

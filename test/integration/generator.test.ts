@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { openBundle, type Bundle } from "#libs/bundle/bundle.js";
+import { openTokenBundle, type TokenBundle } from "#libs/bundle/bundle.js";
 import type { AppError, ErrorKind } from "#libs/errors/errors.js";
 import { connect, type Connection } from "#libs/rpc/client.js";
 import type { Definition, ServiceImplementation } from "#libs/rpc/definition.js";
@@ -19,7 +19,7 @@ type Generation = MessageInitShape<typeof GenerationSchema>;
 const MAX_QUEUE_LENGTH = 1;
 const GENERATION: Generation = { prompt: "a dog", seed: 5n };
 
-let bundle: Bundle;
+let bundle: TokenBundle;
 let tokenizer: RunningServer;
 let generator: RunningService;
 let connection: { readonly client: Client; close(): void };
@@ -40,7 +40,7 @@ const fakeTokenizer: ServiceImplementation<typeof TokenizerService> = {
 };
 
 before(async () => {
-  bundle = await openBundle(await tinyBundle());
+  bundle = await openTokenBundle(await tinyBundle());
   digest = bundle.digest;
   tokenizer = await startServer({
     address: "127.0.0.1:0", services: [implement(TokenizerService, fakeTokenizer)],

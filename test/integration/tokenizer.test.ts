@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Client as GrpcClient, credentials, status, type ServiceError } from "@grpc/grpc-js";
-import { openBundle, type Bundle } from "#libs/bundle/bundle.js";
+import { openTokenBundle, type TokenBundle } from "#libs/bundle/bundle.js";
 import { connect, type Connection } from "#libs/rpc/client.js";
 import type { Definition } from "#libs/rpc/definition.js";
 import { TokenizerService } from "#libs/rpc/gen/tessera/v1/tokenizer_pb.js";
@@ -13,12 +13,12 @@ import { startTokenizer } from "#services/tokenizer/start.js";
 import { readGoldenFacts } from "#test/fixtures/goldens.js";
 import { tinyBundle } from "#test/fixtures/tiny-bundle.js";
 
-let bundle: Bundle;
+let bundle: TokenBundle;
 let tokenizer: RunningService;
 let connection: Connection<Definition<(typeof TokenizerService)["method"]>>;
 
 before(async () => {
-  bundle = await openBundle(await tinyBundle());
+  bundle = await openTokenBundle(await tinyBundle());
   tokenizer = await startTokenizer({ address: "127.0.0.1:0", bundleFolder: bundle.folder });
   connection = connect(TokenizerService, tokenizer.address);
 });

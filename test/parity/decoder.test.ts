@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Tensor } from "onnxruntime-node";
-import { openBundle } from "#libs/bundle/bundle.js";
+import { openTokenBundle } from "#libs/bundle/bundle.js";
 import type { WeightType } from "#libs/bundle/manifest.js";
 import { codeTable } from "#libs/fsq/fsq.js";
 import { createInferenceSession } from "#libs/onnx/create-session.js";
@@ -13,7 +13,7 @@ const SHAPES = { square: [2, 4, 4], oblong: [1, 3, 5] } as const;
 /** Decode the golden tokens. @returns the largest distance from the golden pixels, over all shapes. */
 async function distanceOf(weights: WeightType): Promise<number> {
   const goldens = await readGoldens();
-  const bundle = await openBundle(await tinyBundle(weights));
+  const bundle = await openTokenBundle(await tinyBundle(weights));
   const session = await createInferenceSession(bundle.path(bundle.manifest.decoder.file));
   let largest = 0;
   try {
@@ -45,13 +45,13 @@ test("fp16 weights stay near the reference", async (t) => {
 
 test("codes of all image tokens are the reference's", async () => {
   const goldens = await readGoldens();
-  const bundle = await openBundle(await tinyBundle());
+  const bundle = await openTokenBundle(await tinyBundle());
   const { levels, codebookSize } = bundle.manifest.image;
   assert.deepEqual(codeTable(levels), await goldens.floats("codes", [codebookSize, levels.length]));
 });
 
 test("a token outside the codebook fails the run", async () => {
-  const bundle = await openBundle(await tinyBundle());
+  const bundle = await openTokenBundle(await tinyBundle());
   const session = await createInferenceSession(bundle.path(bundle.manifest.decoder.file));
   try {
     const outside = BigInt(bundle.manifest.image.codebookSize);

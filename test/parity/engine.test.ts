@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { openBundle } from "#libs/bundle/bundle.js";
+import { openTokenBundle } from "#libs/bundle/bundle.js";
 import { Engine } from "#services/generator/engine/engine.js";
 import type { GenerationRequest } from "#services/generator/engine/generation.js";
 import { guide } from "#services/generator/engine/guidance.js";
@@ -21,7 +21,7 @@ const WINDOWS = [1, 2, 4, 16, "auto"] as const;
 let model: OnnxModel;
 
 before(async () => {
-  const { manifest, path } = await openBundle(await tinyBundle());
+  const { manifest, path } = await openTokenBundle(await tinyBundle());
   model = await OnnxModel.open(path(manifest.transformer.file), layoutOf(manifest), { threads: 1 });
 });
 after(() => model.release());

@@ -1,6 +1,6 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { openBundle } from "#libs/bundle/bundle.js";
+import { openTokenBundle } from "#libs/bundle/bundle.js";
 import { convert } from "#libs/convert/convert.js";
 import { readSafetensors } from "#libs/convert/safetensors.js";
 import { TensorSource } from "#libs/convert/tensor-source.js";
@@ -41,7 +41,7 @@ export async function fullTransformer(report: ReportCheck, signal: AbortSignal):
     const { manifest, path } = await convert({
       lmFolder: join(folder, "lm"), decoderFile: join(folder, "decoder.jit"), outFolder: join(draft, "fp32"),
       weights: "fp32", name: "parity", grid: [64, 64], signal,
-    }).then(({ folder: out }) => openBundle(out, { verify: false }));
+    }).then(({ folder: out }) => openTokenBundle(out, { verify: false }));
     const goldens = await readGoldens(join(folder, "goldens.safetensors"), manifest.image.tokenOffset);
     const runner = await TransformerRunner.open(path(manifest.transformer.file), manifest.transformer);
     try {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { openBundle } from "#libs/bundle/bundle.js";
+import { openTokenBundle } from "#libs/bundle/bundle.js";
 import type { WeightType } from "#libs/bundle/manifest.js";
 import { TransformerRunner } from "#libs/onnx/transformer-runner.js";
 import { largestDistance, readGoldenFacts, readGoldens } from "#test/fixtures/goldens.js";
@@ -42,7 +42,7 @@ before(async () => {
 after(() => runner.close());
 
 async function openRunner(weights: WeightType): Promise<TransformerRunner> {
-  const { manifest, path } = await openBundle(await tinyBundle(weights));
+  const { manifest, path } = await openTokenBundle(await tinyBundle(weights));
   return TransformerRunner.open(path(manifest.transformer.file), manifest.transformer);
 }
 

@@ -1,11 +1,11 @@
 import { Tensor, type InferenceSession } from "onnxruntime-node";
-import type { Manifest } from "#libs/bundle/manifest.js";
+import type { TokenManifest } from "#libs/bundle/manifest.js";
 import { createInferenceSession, type SessionOptions } from "#libs/onnx/create-session.js";
 import { MASKED } from "./kv-cache.js";
 import type { Model, ModelLayout, Pass, PassOutput } from "./model.js";
 
 /** The sizes that the engine needs, from a bundle. */
-export function layoutOf({ transformer, image }: Manifest): ModelLayout {
+export function layoutOf({ transformer, image }: TokenManifest): ModelLayout {
   return {
     layers: transformer.layers, keyValueHeads: transformer.keyValueHeads, headSize: transformer.headSize,
     codebookSize: image.codebookSize, tokenOffset: image.tokenOffset,

@@ -1,4 +1,4 @@
-import type { Manifest } from "#libs/bundle/manifest.js";
+import type { TokenManifest } from "#libs/bundle/manifest.js";
 import { AppError, type ErrorKind, type FieldViolation } from "#libs/errors/errors.js";
 import type { SessionOptions } from "#libs/onnx/create-session.js";
 import type { EngineLimits } from "./engine.js";
@@ -10,7 +10,7 @@ import type { EngineSnapshot } from "./snapshot.js";
 export interface EngineThreadData {
   /** The transformer graph. */
   readonly graphFile: string;
-  readonly manifest: Manifest;
+  readonly manifest: TokenManifest;
   readonly session: SessionOptions;
   readonly limits: EngineLimits;
 }

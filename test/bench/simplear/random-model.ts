@@ -1,6 +1,6 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { writeBundle, type Bundle } from "#libs/bundle/bundle.js";
+import { writeBundle, type TokenBundle } from "#libs/bundle/bundle.js";
 import type { WeightType } from "#libs/bundle/manifest.js";
 import { writeGraph } from "#libs/convert/convert.js";
 import { collectCosmosDecoder } from "#libs/convert/cosmos-checkpoint.js";
@@ -24,7 +24,7 @@ export const CONFIG: Qwen2Config = {
 };
 
 /** A bundle of random weights with the published shapes, 0.5B and DV8x16x16. It has no tokenizer, so nothing serves it. */
-export function writeRandomBundle(folder: string, weights: WeightType): Promise<Bundle> {
+export function writeRandomBundle(folder: string, weights: WeightType): Promise<TokenBundle> {
   return writeBundle(folder, async (draft) => {
     await writeFile(join(draft, "tokenizer.json"), "{}\n");
     const decoder = await collectCosmosDecoder(new TensorSource("random decoder", randomDecoder()));

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Bundle, DEFAULT_BUNDLE } from "#libs/bundle/bundle.js";
+import { type TokenBundle, DEFAULT_BUNDLE } from "#libs/bundle/bundle.js";
 import type { WeightType } from "#libs/bundle/manifest.js";
 import { parseFlags } from "#libs/cli/command.js";
 import { integerFlag } from "#libs/cli/flags.js";
@@ -91,7 +91,7 @@ async function measureWeights(
   scratch: string, types: readonly WeightType[], sides: readonly number[], load: PeerLoad, signal: AbortSignal,
 ): Promise<readonly WeightReport[]> {
   const reports: WeightReport[] = [];
-  let reference: Bundle | undefined;
+  let reference: TokenBundle | undefined;
   for (const weights of types) {
     signal.throwIfAborted();
     progress(`${weights}: converting and measuring`);
@@ -108,8 +108,8 @@ async function measureWeights(
   return reports;
 }
 
-async function distanceFrom(reference: Bundle, bundle: Bundle): Promise<WeightDistance> {
-  const open = ({ manifest, path }: Bundle): Promise<TransformerRunner> =>
+async function distanceFrom(reference: TokenBundle, bundle: TokenBundle): Promise<WeightDistance> {
+  const open = ({ manifest, path }: TokenBundle): Promise<TransformerRunner> =>
     TransformerRunner.open(path(manifest.transformer.file), manifest.transformer);
   const [first, second] = [await open(reference), await open(bundle)];
   try {
