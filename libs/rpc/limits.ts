@@ -56,8 +56,8 @@ export const KEEPALIVE_TIMEOUT_MS = 10 * SECOND;
  */
 export const MAX_CONNECTION_AGE_MS = 5 * MINUTE;
 
-/** How often a service is asked whether it is stuck: often enough for a probe every 10 s to see it. */
-export const STALL_POLL_MS = 5 * SECOND;
+/** How often a service is asked whether it is stuck: that costs nothing, and nobody should be sent to one that is. */
+export const STALL_POLL_MS = SECOND / 4;
 
 /** How long open calls may go on after a stop was asked for: within the 45 s that deploy/ grants a pod. */
 export const DRAIN_MS = 25 * SECOND;

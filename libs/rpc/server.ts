@@ -32,7 +32,10 @@ export interface RunningServer {
   readonly address: string;
   /** Let calls in and report SERVING, or neither. Starts as false; has no effect after `stop`. */
   setServing(serving: boolean): void;
-  /** Report under `LIVE` whether the process is worth keeping, which a busy, loading or draining one is. Starts as true. */
+  /**
+   * Report whether the process moves on, which a busy, loading or draining one does: if not, NOT_SERVING under `LIVE` and
+   * under every other name. Calls still come in. Starts as true.
+   */
   setAlive(alive: boolean): void;
   /**
    * Stop for good: report NOT_SERVING and refuse new calls at once, give open calls `graceMs`, abort the rest as
@@ -88,14 +91,22 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const { address, services, healthAddress, security = {} } = options;
   const gate = new CallGate();
   const health = HealthState();
+  let [isServing, isAlive] = [false, true];
+  const report = () => {
+    const status = isServing && isAlive && !gate.isClosed ? "healthy" : "unhealthy";
+    for (const name of ["", ...services.map(({ service }) => service.typeName)]) health.setStatus(status, name);
+    health.setStatus(isAlive ? "healthy" : "unhealthy", LIVE);
+  };
   const setServing = (serving: boolean) => {
     gate.setOpen(serving);
-    const status = serving && !gate.isClosed ? "healthy" : "unhealthy";
-    for (const name of ["", ...services.map(({ service }) => service.typeName)]) health.setStatus(status, name);
+    isServing = serving;
+    report();
   };
-  const setAlive = (alive: boolean) => health.setStatus(alive ? "healthy" : "unhealthy", LIVE);
-  setServing(false);
-  setAlive(true);
+  const setAlive = (alive: boolean) => {
+    isAlive = alive;
+    report();
+  };
+  report();
 
   // What grpc-js would print beside our log reaches us as errors too.
   if (!process.env["GRPC_VERBOSITY"]) setLogVerbosity(logVerbosity.NONE);

@@ -10,7 +10,7 @@ export interface LoadedService<M extends GenServiceMethods> {
   readonly implementation: ServiceImplementation<GenService<M>>;
   /** Settles once the service can answer no more: undefined after `close()`, the error if a part of it died. */
   readonly ended?: Promise<AppError | undefined>;
-  /** Whether it has work and has not moved on for too long. Then health says so under `LIVE`, and it is worth a restart. */
+  /** Whether it has work and has not moved on for too long. Then it reports NOT_SERVING under every name until it does. */
   isStalled?(): boolean;
   /** Free what was loaded; called once, when no call is left. */
   close(): Promise<void>;

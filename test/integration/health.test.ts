@@ -9,7 +9,7 @@ import { connect } from "#libs/rpc/client.js";
 import { GeneratorService } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
 import { TokenizerService } from "#libs/rpc/gen/tessera/v1/tokenizer_pb.js";
 import { openHealthProbe, waitForServing } from "#libs/rpc/health.js";
-import { implement, startServer, type RunningServer } from "#libs/rpc/server.js";
+import { implement, LIVE, startServer, type RunningServer } from "#libs/rpc/server.js";
 import { startService } from "#libs/rpc/service.js";
 
 const unused = () => {
@@ -47,6 +47,22 @@ test("health answers by service name, and does not know others", async (t) => {
   t.after(() => [own.close(), other.close()]);
   assert.equal(await own.check(), "not-serving");
   await assert.rejects(other.check(), { kind: "not-found" });
+});
+
+test("a service that is stuck says so under every name and lets calls in, until it moves on or stops", async (t) => {
+  const server = await start(t);
+  const probes = ["", "tessera.v1.TokenizerService", LIVE].map((name) => openHealthProbe(server.address, name));
+  const { client, close } = connect(TokenizerService, server.address);
+  t.after(() => [close(), ...probes.map((probe) => probe.close())]);
+  const answers = () => Promise.all(probes.map((probe) => probe.check()));
+  server.setAlive(false);
+  server.setServing(true);
+  assert.deepEqual(await answers(), ["not-serving", "not-serving", "not-serving"]);
+  assert.deepEqual((await client.encode({})).promptTokens, [1]);
+  server.setAlive(true);
+  assert.deepEqual(await answers(), ["serving", "serving", "serving"]);
+  server.setServing(false);
+  assert.deepEqual(await answers(), ["not-serving", "not-serving", "serving"], "one that loads is alive");
 });
 
 test("a watcher hears of the stop, and does not hold it up", async (t) => {
