@@ -1,7 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { context, type Context } from "@opentelemetry/api";
 import type { TokenBundle } from "#libs/bundle/bundle.js";
-import { AppError, unsupported } from "#libs/errors/errors.js";
+import { AppError, cancelled, unsupported } from "#libs/errors/errors.js";
 import type { CallContext, ServiceClient, ServiceImplementation } from "#libs/rpc/definition.js";
 import type { GenerateRequest, GenerateResponseSchema, GeneratorService } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
 import type { EncodeResponse, TokenizerService } from "#libs/rpc/gen/tessera/v1/tokenizer_pb.js";
@@ -102,6 +102,7 @@ async function* generate(call: Call): AsyncGenerator<Response> {
   const metrics = new CallMetrics(call.arrivedAt);
   let spans: ImageSpans | undefined;
   let failure: unknown;
+  let isComplete = false;
   try {
     const encoded = await tokenize(call);
     const responses = new Responses(call, encoded);
@@ -113,10 +114,13 @@ async function* generate(call: Call): AsyncGenerator<Response> {
       const response = responses.of(event);
       if (response !== undefined) yield response;
     }
+    isComplete = true;
   } catch (error) {
     failure = error;
     throw error;
   } finally {
+    // A caller that leaves between two events ends this function here, without an error.
+    if (!isComplete) failure ??= signal.aborted ? signal.reason : cancelled();
     spans?.end(failure);
     metrics.end(failure === undefined ? undefined : AppError.from(failure).kind);
   }
