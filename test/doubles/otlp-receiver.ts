@@ -12,6 +12,10 @@ export interface ReceivedSpan {
   /** Empty for a root. */
   readonly parentSpanId: string;
   readonly attributes: Readonly<Record<string, unknown>>;
+  /** In milliseconds of the sender's clock; a span arrives only once it has ended. */
+  readonly startMs: number;
+  readonly endMs: number;
+  readonly isFailed: boolean;
 }
 
 /** Stands in for an OpenTelemetry collector that takes OTLP over HTTP as JSON. */
@@ -28,12 +32,15 @@ export interface OtlpReceiver {
   close(): void;
 }
 
+const ERROR_STATUS = 2;
+
 const KINDS = { 1: "internal", 2: "server", 3: "client" } as const;
 
 interface Attribute { readonly key: string; readonly value: Readonly<Record<string, unknown>> }
 interface WireSpan {
   readonly name: string; readonly kind: keyof typeof KINDS; readonly traceId: string; readonly spanId: string;
   readonly parentSpanId?: string; readonly attributes: readonly Attribute[];
+  readonly startTimeUnixNano: string; readonly endTimeUnixNano: string; readonly status?: { readonly code?: number };
 }
 interface Resource { readonly attributes: readonly Attribute[] }
 interface Payload {
@@ -108,6 +115,9 @@ function spansOf(received: NonNullable<Payload["resourceSpans"]>[number]): Recei
     spanId: span.spanId,
     parentSpanId: span.parentSpanId ?? "",
     attributes: valuesOf(span.attributes),
+    startMs: Number(span.startTimeUnixNano) / 1e6,
+    endMs: Number(span.endTimeUnixNano) / 1e6,
+    isFailed: span.status?.code === ERROR_STATUS,
   }));
 }
 
