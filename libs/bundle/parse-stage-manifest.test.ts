@@ -18,7 +18,8 @@ const VALID: StageManifest = {
     { height: 2 ** (index + 1), width: 3 * 2 ** index, ...flow, steps: 2, guidanceShare: index / 2 }
   )),
   transformer: {
-    file: "stages.onnx", weights: "fp16", layers: 2, hiddenSize: 32, heads: 4, keyValueHeads: 2, headSize: 8, tokenMapChannels: 16,
+    file: "stages.onnx", weights: "fp16", layers: 2, hiddenSize: 32, heads: 4, keyValueHeads: 2, headSize: 8, textPlaces: 8,
+    tokenMapChannels: 16,
   },
   flowHead: { file: "flow.onnx", weights: "fp16" },
   decoder: { file: "decoder.onnx", weights: "fp16" },
@@ -59,6 +60,7 @@ const WRONG: readonly (readonly [path: string, value: unknown, message: string |
   ["stages/2/guidanceShare", 1.5, "`stages[2].guidanceShare` must be a number 0 .. 1, got 1.5"],
   ["stages/2/colour", 1, "`stages[2].colour` is not a known field"],
   ["transformer/tokenMapChannels", 0, "`transformer.tokenMapChannels` must be a number >= 1, got 0"],
+  ["transformer/textPlaces", 7, "`transformer.textPlaces` must be at least text.maxPromptTokens, got 7"],
   ["transformer/keyValueHeads", 3, "`transformer.keyValueHeads` must be a divisor of transformer.heads, got 3"],
   ["flowHead/file", "other.onnx", "`files.other.onnx` must be listed, got null"],
   ["flowHead", undefined, "`flowHead` must be an object"],

@@ -3,7 +3,7 @@ import type { Fields } from "#libs/json/fields.js";
 import {
   checkRules, fileRules, finished, imageRules, parseGraph, parseHead, parseImageSize, parseTail, WEIGHT_TYPES, type Rule,
 } from "./parse-sections.js";
-import type { LatentSection, StageManifest, StageSection, StageTransformerSection } from "./stage-manifest.js";
+import type { GuidanceDefaults, LatentSection, StageManifest, StageSection, StageTransformerSection } from "./stage-manifest.js";
 
 /** Noise shares and times come from closed forms; what is stored may be rounded to float32. */
 const TOLERANCE = 1e-6;
@@ -18,11 +18,16 @@ export function parseStageManifest(fields: Fields): StageManifest {
     transformer: finished(fields.object("transformer"), parseStageTransformer),
     flowHead: finished(fields.object("flowHead"), parseGraph),
     decoder: finished(fields.object("decoder"), parseGraph),
-    defaults: finished(fields.object("defaults"), (defaults) => ({ guidanceScale: defaults.number("guidanceScale", 1, 100) })),
+    defaults: finished(fields.object("defaults"), parseGuidanceDefaults),
     ...parseTail(fields),
   };
   checkTogether(fields, manifest);
   return manifest;
+}
+
+/** The range that a request's guidance must keep too. */
+export function parseGuidanceDefaults(fields: Fields): GuidanceDefaults {
+  return { guidanceScale: fields.number("guidanceScale", 1, 100) };
 }
 
 function parseLatent(fields: Fields): LatentSection {
@@ -59,12 +64,13 @@ function parseStageTransformer(fields: Fields): StageTransformerSection {
     heads: fields.integer("heads", 1),
     keyValueHeads: fields.integer("keyValueHeads", 1),
     headSize: fields.integer("headSize", 2),
+    textPlaces: fields.integer("textPlaces", 1),
     tokenMapChannels: fields.integer("tokenMapChannels", 1),
   };
 }
 
-function checkTogether(fields: Fields, { image, stages, transformer, flowHead, decoder, files }: StageManifest): void {
-  const { heads, keyValueHeads } = transformer;
+function checkTogether(fields: Fields, { text, image, stages, transformer, flowHead, decoder, files }: StageManifest): void {
+  const { heads, keyValueHeads, textPlaces } = transformer;
   const last = stages.at(-1)!;
   checkRules(fields, [
     ...imageRules(image),
@@ -73,6 +79,7 @@ function checkTogether(fields: Fields, { image, stages, transformer, flowHead, d
     ["image.gridWidth", last.width === image.gridWidth, "the last stage's width", image.gridWidth],
     [`stages[${stages.length - 1}].endNoise`, last.endNoise === 0, "0 at the last stage", last.endNoise],
     [`stages[${stages.length - 1}].endTime`, isNear(last.endTime, 1), "1 at the last stage", last.endTime],
+    ["transformer.textPlaces", text.maxPromptTokens <= textPlaces, "at least text.maxPromptTokens", textPlaces],
     ["transformer.keyValueHeads", heads % keyValueHeads === 0, "a divisor of transformer.heads", keyValueHeads],
     ...fileRules(files, [transformer, flowHead, decoder]),
   ]);

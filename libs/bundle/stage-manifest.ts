@@ -38,10 +38,10 @@ export interface StageSection extends FlowStage {
 /**
  * The stage transformer graph. Letters: B rows, P text tokens, N tokens of a stage, S = P + N, T past positions, C latent
  * channels, L layers, W = keyValueHeads * headSize, M channels of a token map. Either P or T is 0: the text comes with the
- * first stage, padded to maxPromptTokens, and later stages see its keys.
+ * first stage, and later stages see its keys.
  *
  * Inputs: `ids` int64 [B, P]; `context` float32 [B, N, C], the latent of the stage before at the size of this one, zeros at
- * the first; `places` int64 [B, S] (text token p is at p, the cells of all stages follow from maxPromptTokens on);
+ * the first; `places` int64 [B, S] (text token p is at p, the cells of all stages follow from textPlaces on);
  * `bias` float32 [B, 1, 1, Q, T + S] (0 where a query may look, -1e9 where not; Q is S or, for all alike, 1);
  * `past_key` and `past_value` float32 [L, B, T, W].
  * Outputs: `token_map` float32 [B, N, M]; `new_key` and `new_value` float32 [L, B, S, W].
@@ -54,6 +54,8 @@ export interface StageTransformerSection {
   readonly heads: number;
   readonly keyValueHeads: number;
   readonly headSize: number;
+  /** Most text tokens that have a place. */
+  readonly textPlaces: number;
   readonly tokenMapChannels: number;
 }
 

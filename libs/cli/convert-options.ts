@@ -5,13 +5,13 @@ import { parseFlags } from "./command.js";
 import { gridFlag, requiredFlag } from "./flags.js";
 
 /** What `--help` prints. */
-export const CONVERT_HELP = `Turn a SimpleAR checkpoint and a Cosmos decoder into a model bundle.
+export const CONVERT_HELP = `Turn a SimpleAR or E-CAR checkpoint and a Cosmos decoder into a model bundle.
 
   npm run convert -- --lm DIR --decoder FILE --out DIR [options]
 
   --lm DIR               Hugging Face folder: config.json, tokenizer.json, model.safetensors or its shards and their index in
                          fp32, fp16 or bf16; generation_config.json and tessera.json, a recipe, if they are there
-  --decoder FILE         decoder.jit of a discrete Cosmos tokenizer, DV or DI
+  --decoder FILE         decoder.jit of a Cosmos tokenizer: a discrete one, DV or DI, or with E-CAR a continuous one
   --encoder FILE         its encoder.jit, to turn images into tokens; may be left out
   --out DIR              the bundle; must not exist yet
   --weights TYPE         transformer weights: fp32 (default), fp16, int8 or int4

@@ -38,7 +38,8 @@ export interface ConvertOptions extends RecipeOverrides {
   readonly signal?: AbortSignal;
 }
 
-const TOKENIZER_FILE = "tokenizer.json";
+/** The same name in checkpoints and bundles. */
+export const TOKENIZER_FILE = "tokenizer.json";
 const TRANSFORMER_FILE = "transformer.onnx";
 const DECODER_FILE = "decoder.onnx";
 const ENCODER_FILE = "encoder.onnx";
@@ -95,7 +96,8 @@ async function openCheckpoints({ lmFolder, decoderFile, encoderFile, onProgress 
   return { lm, decoder, encoder };
 }
 
-function decoderWeights({ weights, decoderWeights }: ConvertOptions): DecoderWeightType {
+/** How the decoder's weights are stored. */
+export function decoderWeights({ weights, decoderWeights }: Pick<ConvertOptions, "weights" | "decoderWeights">): DecoderWeightType {
   return decoderWeights ?? (weights === "fp32" ? "fp32" : "fp16");
 }
 
@@ -109,7 +111,8 @@ export async function writeGraph(path: string, build: (weightFile: WeightFile) =
   }
 }
 
-async function readTokenizer(folder: string): Promise<string> {
+/** The text of a checkpoint folder's `tokenizer.json`. @throws mismatch without one. */
+export async function readTokenizer(folder: string): Promise<string> {
   const path = join(folder, TOKENIZER_FILE);
   if (!existsSync(path)) throw mismatch(`${folder} has no ${TOKENIZER_FILE}: save the tokenizer in its fast form`);
   return readText(path, MAX_TOKENIZER_BYTES);

@@ -1,12 +1,15 @@
 import { existsSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import type { SamplingDefaults } from "#libs/bundle/manifest.js";
+import type { GuidanceDefaults } from "#libs/bundle/stage-manifest.js";
 import { parseDefaults } from "#libs/bundle/parse-manifest.js";
 import { parseTemplate } from "#libs/bundle/parse-sections.js";
+import { parseGuidanceDefaults } from "#libs/bundle/parse-stage-manifest.js";
+import { mismatch } from "#libs/errors/errors.js";
 import { Fields } from "#libs/json/fields.js";
 
 /** What a checkpoint's makers say of it that its weights do not. */
-export interface Recipe {
+export interface Recipe<D = SamplingDefaults> {
   readonly name: string;
   /** SPDX expression. */
   readonly licence: string;
@@ -14,7 +17,7 @@ export interface Recipe {
   readonly negativePromptTemplate: string;
   readonly unconditionalPrompt: string;
   readonly maxPromptTokens: number;
-  readonly defaults: SamplingDefaults;
+  readonly defaults: D;
   /** Rows and columns of image tokens. */
   readonly grid: readonly [height: number, width: number];
   readonly provenance: Readonly<Record<string, string>>;
@@ -55,22 +58,29 @@ const SIMPLEAR = {
  */
 export async function readRecipe(folder: string, overrides: RecipeOverrides): Promise<Recipe> {
   const path = join(folder, RECIPE_FILE);
-  if (existsSync(path)) return { ...parseRecipe(await Fields.fromFile(path)), ...overrides };
+  if (existsSync(path)) return { ...parseRecipe(await Fields.fromFile(path), parseDefaults), ...overrides };
   return { ...SIMPLEAR, name: basename(resolve(folder)), ...overrides };
 }
 
-function parseRecipe(fields: Fields): Recipe {
+/** The recipe of an E-CAR checkpoint folder: its `tessera.json`. @throws mismatch naming a field, or the folder without one. */
+export async function readStageRecipe(folder: string, { name }: Pick<RecipeOverrides, "name">): Promise<Recipe<GuidanceDefaults>> {
+  const path = join(folder, RECIPE_FILE);
+  if (!existsSync(path)) throw mismatch(`${folder} has no ${RECIPE_FILE}: nothing else says how its prompts are framed`);
+  return { ...parseRecipe(await Fields.fromFile(path), parseGuidanceDefaults), ...(name === undefined ? {} : { name }) };
+}
+
+function parseRecipe<D>(fields: Fields, parseOwnDefaults: (fields: Fields) => D): Recipe<D> {
   const grid = fields.integers("grid", 1);
   if (grid.length !== 2) throw fields.refuse("grid", "rows and columns", grid);
   const defaults = fields.object("defaults");
-  const recipe: Recipe = {
+  const recipe: Recipe<D> = {
     name: fields.string("name"),
     licence: fields.string("licence"),
     promptTemplate: parseTemplate(fields, "promptTemplate"),
     negativePromptTemplate: parseTemplate(fields, "negativePromptTemplate"),
     unconditionalPrompt: fields.string("unconditionalPrompt"),
     maxPromptTokens: fields.integer("maxPromptTokens", 1),
-    defaults: parseDefaults(defaults),
+    defaults: parseOwnDefaults(defaults),
     grid: [grid[0], grid[1]],
     provenance: fields.record("provenance", "string"),
     metrics: fields.record("metrics", "number"),

@@ -1,0 +1,115 @@
+import { join } from "node:path";
+import { Fields } from "#libs/json/fields.js";
+import type { LinearWeights } from "#libs/onnx/linear.js";
+import { cellCounts, parseEcarConfig, type EcarConfig } from "./ecar-config.js";
+import type { Qwen2Layer } from "./qwen2-checkpoint.js";
+import { readLinear, readQwen2Layer } from "./qwen2-layer.js";
+import { readSafetensorsFolder } from "./safetensors.js";
+import type { ReadObserver, TensorSource } from "./tensor-source.js";
+
+/** A layer of the flow head: with six rows that are added to the modulation, `[6, hidden]`. */
+export interface FlowLayer extends Qwen2Layer {
+  readonly modulation: Float32Array;
+}
+
+/** What the stage transformer has beside its layers. */
+export interface StageTransformerWeights {
+  /** `[vocabulary, hidden]`. */
+  readonly embedding: Float32Array;
+  /** `[cells of all stages, hidden]`. */
+  readonly positions: Float32Array;
+  readonly latent: LinearWeights;
+  /** `[hidden]`. */
+  readonly norm: Float32Array;
+  readonly tokenMap: LinearWeights;
+}
+
+/** What the flow head has beside its layers. */
+export interface FlowHeadWeights {
+  readonly latent: LinearWeights;
+  readonly tokenMap: LinearWeights;
+  /** `[cells of all stages, hidden]`. */
+  readonly positions: Float32Array;
+  readonly time: readonly [LinearWeights, LinearWeights];
+  /** `[stages, hidden]`. */
+  readonly stages: Float32Array;
+  readonly modulation: LinearWeights;
+  /** `[hidden]`. */
+  readonly norm: Float32Array;
+  /** Shift and scale before the velocity, `[2, hidden]`. */
+  readonly outputModulation: Float32Array;
+  readonly velocity: LinearWeights;
+}
+
+/** An E-CAR checkpoint; `libs/training/ecar_model.py` tells what its arrays are for. */
+export class EcarCheckpoint {
+  readonly config: EcarConfig;
+  readonly #tensors: TensorSource;
+
+  private constructor(config: EcarConfig, tensors: TensorSource) {
+    this.config = config;
+    this.#tensors = tensors;
+  }
+
+  /** @param folder holds `config.json` and safetensors. @throws mismatch if they are missing or malformed. */
+  static async open(folder: string, onRead?: ReadObserver): Promise<EcarCheckpoint> {
+    const config = parseEcarConfig(await Fields.fromFile(join(folder, "config.json")));
+    return new EcarCheckpoint(config, await readSafetensorsFolder(folder, onRead));
+  }
+
+  /** Bytes of all arrays as they are stored. */
+  get bytes(): number {
+    return this.#tensors.bytes;
+  }
+
+  async stageTransformer(): Promise<StageTransformerWeights> {
+    const { transformer: { vocabularySize, hiddenSize }, tokenMapChannels, latent } = this.config;
+    return {
+      embedding: await this.#tensors.floats("model.embed_tokens.weight", [vocabularySize, hiddenSize]),
+      positions: await this.#tensors.floats("position_embedding.weight", [this.#cells, hiddenSize]),
+      latent: await readLinear(this.#tensors, "latent_embedding", hiddenSize, latent.channels, false),
+      norm: await this.#tensors.floats("model.norm.weight", [hiddenSize]),
+      tokenMap: await readLinear(this.#tensors, "token_map", tokenMapChannels, hiddenSize, true),
+    };
+  }
+
+  stageLayer(index: number): Promise<Qwen2Layer> {
+    return readQwen2Layer(this.#tensors, `model.layers.${index}`, this.config.transformer);
+  }
+
+  async flowHead(): Promise<FlowHeadWeights> {
+    const { flowHead: { hiddenSize }, tokenMapChannels, latent: { channels }, stages, time } = this.config;
+    const layer = (name: string, rows: number, columns: number, hasBias = true): Promise<LinearWeights> =>
+      readLinear(this.#tensors, `flow_head.${name}`, rows, columns, hasBias);
+    const floats = (name: string, ...shape: number[]): Promise<Float32Array> => this.#tensors.floats(`flow_head.${name}`, shape);
+    return {
+      latent: await layer("latent_embedding", hiddenSize, channels, false),
+      tokenMap: await layer("token_map_embedding", hiddenSize, tokenMapChannels),
+      positions: await floats("position_embedding.weight", this.#cells, hiddenSize),
+      time: [await layer("linear_1", hiddenSize, 2 * time.frequencies), await layer("linear_2", hiddenSize, hiddenSize)],
+      stages: await floats("stage_embedding.weight", stages.length, hiddenSize),
+      modulation: await layer("modulation", 6 * hiddenSize, hiddenSize),
+      norm: await floats("norm.weight", hiddenSize),
+      outputModulation: await floats("output_modulation", 2, hiddenSize),
+      velocity: await layer("velocity", channels, hiddenSize),
+    };
+  }
+
+  async flowLayer(index: number): Promise<FlowLayer> {
+    const { flowHead } = this.config;
+    const prefix = `flow_head.layers.${index}`;
+    return {
+      ...await readQwen2Layer(this.#tensors, prefix, flowHead),
+      modulation: await this.#tensors.floats(`${prefix}.modulation`, [6, flowHead.hiddenSize]),
+    };
+  }
+
+  /** Call when all is read. @throws mismatch naming arrays that these networks have no use for. */
+  finish(): void {
+    this.#tensors.finish();
+  }
+
+  get #cells(): number {
+    return cellCounts(this.config).reduce((sum, count) => sum + count, 0);
+  }
+}
