@@ -70,7 +70,8 @@ export type GenerateImageRequest = Message<"tessera.v1.GenerateImageRequest"> & 
   encoding?: Encoding | undefined;
 
   /**
-   * Send a preview after every so many finished rows of tokens; 0 sends none. At most the grid's height.
+   * Send a preview after every so many finished rows of tokens; 0 sends none. At most the grid's height. A model with
+   * stages finishes as many rows at once as a stage has.
    *
    * @generated from field: uint32 preview_interval_rows = 3;
    */
@@ -78,7 +79,8 @@ export type GenerateImageRequest = Message<"tessera.v1.GenerateImageRequest"> & 
 
   /**
    * Send each image's tokens along with it, and with its progress: what has come when a call breaks continues the image,
-   * as its prefix.
+   * as its prefix. UNIMPLEMENTED for continuous
+   * tokens.
    *
    * @generated from field: bool include_tokens = 4;
    */
@@ -274,7 +276,8 @@ export type ImageFinished = Message<"tessera.v1.ImageFinished"> & {
   imageIndex: number;
 
   /**
-   * SHA-256 of the tokens as little-endian uint32, 64 lower-case hexadecimal digits: equal tokens, equal digest.
+   * SHA-256 of the tokens as little-endian uint32, 64 lower-case hexadecimal digits: equal tokens, equal digest. Of
+   * continuous tokens, that of the last latent as little-endian float32.
    *
    * @generated from field: string token_digest = 2;
    */
@@ -385,7 +388,7 @@ export const ImageTokensSchema: GenMessage<ImageTokens> = /*@__PURE__*/
   messageDesc(file_tessera_v1_decoder, 7);
 
 /**
- * The last latent of one image of a continuous model.
+ * The last latent of one image of a continuous model: what the last stage of the flow ends in.
  *
  * @generated from message tessera.v1.ImageLatent
  */
@@ -439,7 +442,7 @@ export type ImageContent = Message<"tessera.v1.ImageContent"> & {
    */
   content: {
     /**
-     * Discrete tokens.
+     * Discrete tokens. UNIMPLEMENTED while the loaded model has continuous ones.
      *
      * @generated from field: tessera.v1.ImageTokens tokens = 1;
      */

@@ -243,7 +243,7 @@ export type Generation = Message<"tessera.v1.Generation"> & {
   guidanceScale?: number | undefined;
 
   /**
-   * How each token is drawn.
+   * How each token is drawn; left out for continuous tokens.
    *
    * @generated from field: tessera.v1.Sampling sampling = 4;
    */
@@ -272,14 +272,14 @@ export type Generation = Message<"tessera.v1.Generation"> & {
 
   /**
    * Images to continue from their first tokens; at most one entry an image. With the seed and settings that drew them the
-   * image ends as it would have; with another seed it is a variation.
+   * image ends as it would have; with another seed it is a variation. Left out for continuous tokens.
    *
    * @generated from field: repeated tessera.v1.TokenPrefix prefixes = 8;
    */
   prefixes: TokenPrefix[];
 
   /**
-   * How speculation is done; for experiments and tests.
+   * How speculation is done; for experiments and tests. Left out for continuous tokens.
    *
    * @generated from field: tessera.v1.Speculation speculation = 9;
    */
@@ -307,7 +307,7 @@ export type GenerationSettings = Message<"tessera.v1.GenerationSettings"> & {
   guidanceScale: number;
 
   /**
-   * 0 takes the most likely token.
+   * 0 takes the most likely token. 0 for continuous tokens.
    *
    * @generated from field: float temperature = 2;
    */
@@ -321,7 +321,7 @@ export type GenerationSettings = Message<"tessera.v1.GenerationSettings"> & {
   topK: number;
 
   /**
-   * 1 keeps all tokens.
+   * 1 keeps all tokens. 0 for continuous tokens.
    *
    * @generated from field: float top_p = 4;
    */
@@ -412,7 +412,7 @@ export type Started = Message<"tessera.v1.Started"> & {
   negativePromptTokenCount: number;
 
   /**
-   * Image tokens in each image.
+   * Image tokens in each image; of continuous tokens, those of all stages.
    *
    * @generated from field: uint32 image_token_count = 5;
    */
