@@ -1,6 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Context } from "@opentelemetry/api";
 import type { TokenBundle } from "#libs/bundle/bundle.js";
+import { resumedGeneration } from "#libs/clients/resumed-generation.js";
 import { aborted, invariant } from "#libs/errors/errors.js";
 import type { ServiceClient } from "#libs/rpc/definition.js";
 import { ImageFormat, type GenerateImageResponseSchema } from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
@@ -9,9 +10,10 @@ import type {
 } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
 import type { Started } from "#libs/rpc/gen/tessera/v1/types_pb.js";
 import { linkSignals } from "#libs/rpc/signals.js";
+import { log } from "#libs/telemetry/log.js";
 import { recordDuration } from "#libs/telemetry/metrics.js";
 import { ATTRIBUTES, METRICS, SPANS } from "#libs/telemetry/names.js";
-import { inContext, openSpan } from "#libs/telemetry/spans.js";
+import { bindGenerator, openSpan } from "#libs/telemetry/spans.js";
 import { imageChunks } from "./chunks.js";
 import type { Detokenizer } from "./detokenizer.js";
 import { modelTexts, promptTexts, settingsTexts } from "./metadata.js";
@@ -55,10 +57,17 @@ type Happening =
   | { readonly type: "preview"; readonly image: Image; readonly rowsDone: number; readonly picture: Picture }
   | { readonly type: "image"; readonly image: Image; readonly finished: ImageTokensFinished; readonly picture: Picture };
 
+/**
+ * How often the generator is asked again. A call that has not begun is its caller's to repeat, save that it may have met
+ * a replica that is on its way out; a begun one is worth the time that another replica takes to come up.
+ */
+const PATIENCE = { maxRetries: 6, maxFirstRetries: 3, waitsForQueue: false } as const;
+
 const PREVIEW_ENCODING: ValidEncoding = { format: ImageFormat.JPEG, quality: 80, includePrompt: false };
 
 /**
- * One GenerateImage call: tokens come from the generator; progress, previews and images go out.
+ * One GenerateImage call: tokens come from the generator; progress, previews and images go out. Where a replica of the
+ * generator is lost, another goes on, and the client does not notice.
  *
  * Three things are under way at once and whatever happens first is handled first: the generator's next event, one
  * preview, and the images whose tokens are complete. The generator is asked for its next event as soon as the last one
@@ -117,9 +126,10 @@ export class ImageStream {
 
   #generate(): AsyncIterator<GenerateResponse, unknown> {
     const { deadline, parent } = this.#call;
-    const { generation } = this.#request;
-    const stream = inContext(parent, () => this.#parts.generator.generate({ generation }, { signal: this.#signal, deadline }));
-    return stream[Symbol.asyncIterator]();
+    return bindGenerator(parent, resumedGeneration(this.#parts.generator, this.#request.generation, {
+      ...PATIENCE, deadline, signal: this.#signal,
+      onLoss: ({ kind }, tokens) => log.warn("the generator was lost; going on at another", { kind, tokens }),
+    }));
   }
 
   *#handleEvent({ event }: GenerateResponse): Generator<Response> {

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { openTokenBundle } from "#libs/bundle/bundle.js";
-import { tokenStream, type GenerationInit, type TokenEvent } from "#libs/clients/token-stream.js";
+import type { GenerationInit } from "#libs/clients/resumed-generation.js";
+import { tokenStream, type TokenEvent } from "#libs/clients/token-stream.js";
 import { notReady, overloaded } from "#libs/errors/errors.js";
 import { connect } from "#libs/rpc/client.js";
 import { GeneratorService, type GenerateRequest } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
