@@ -38,6 +38,11 @@ export class Qwen2Checkpoint {
     return new Qwen2Checkpoint(config, await readSafetensorsFolder(folder, onRead));
   }
 
+  /** The same from arrays that lie elsewhere. */
+  static of(config: Qwen2Config, tensors: TensorSource): Qwen2Checkpoint {
+    return new Qwen2Checkpoint(config, tensors);
+  }
+
   /** Bytes of all arrays as they are stored. */
   get bytes(): number {
     return this.#tensors.bytes;
