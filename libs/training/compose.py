@@ -68,6 +68,7 @@ class Composer:
     def __init__(self, atlas, vocabulary, style_weights, rng):
         self.rng = rng
         self.colours = [colour["name"] for colour in vocabulary["colours"]]
+        self.paints = [np.array(colour["rgb"]) for colour in vocabulary["colours"]]
         self.backgrounds = [(b["name"], np.array(b["rgb"])) for b in vocabulary["backgrounds"]]
         self.objects = len(vocabulary["objects"])
         self.style_weights = np.array(style_weights) / sum(style_weights)
@@ -186,6 +187,28 @@ class Composer:
             paste(image, self.random_sprite(size)[1], *self.rng.integers(0, SIDE - size + 1, 2))
         return image
 
+    def melt(self):
+        """Objects with their parts in the wrong places, by a fifth of their size."""
+        image = self.scene()[0]
+        waves = self.rng.normal(0, self.rng.uniform(9, 15), (2, 8, 8)).astype(np.float32)
+        shifts = [np.asarray(Image.fromarray(wave).resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for wave in waves]
+        places = [np.clip(np.round(axis + shift), 0, SIDE - 1).astype(int) for axis, shift in zip(np.mgrid[:SIDE, :SIDE], shifts)]
+        return image[places[0], places[1]]
+
+    def blobs(self):
+        """Shapes of no particular form in one colour."""
+        _, image = self.canvas()
+        x, y = np.mgrid[:SIDE, :SIDE]
+        for left, top, size in self.spots(self.rng.choice([1, 2, 3, 4], p=[0.6, 0.2, 0.1, 0.1])):
+            angle = np.arctan2(y - top - size / 2, x - left - size / 2)
+            edge = 0.38 * size * self.rng.uniform(0.7, 1) * (1 + sum(
+                self.rng.normal(0, 0.13) * np.cos(k * angle + self.rng.uniform(0, 6.3)) for k in range(1, 5)))
+            inside = np.hypot(x - left - size / 2, y - top - size / 2) < edge
+            shade = Image.fromarray(self.rng.normal(0, 12, (4, 4)).astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+            rgb = self.paints[self.rng.integers(len(self.paints))]
+            image[inside] = np.clip(np.asarray(shade)[inside, None] + rgb, 0, 255)
+        return blur(image, self.rng.uniform(0.5, 2.5))
+
     def noise(self):
         cells = self.rng.choice([3, 6, 12, 24, 48, 96])
         coarse = self.rng.integers(0, 256, (cells, cells, 3)).astype(np.uint8)
@@ -196,6 +219,6 @@ class Composer:
         return np.asarray(Image.fromarray(coarse).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
     def impostor(self):
-        kinds = [self.blend, self.halves, self.shuffle, self.patchwork, self.ghost, self.collage, self.noise]
-        kind = self.rng.choice(len(kinds), p=[0.26, 0.32, 0.06, 0.12, 0.14, 0.07, 0.03])
+        kinds = [self.blend, self.halves, self.shuffle, self.patchwork, self.ghost, self.collage, self.melt, self.blobs, self.noise]
+        kind = self.rng.choice(len(kinds), p=[0.22, 0.26, 0.05, 0.1, 0.1, 0.06, 0.09, 0.09, 0.03])
         return np.clip(np.round(kinds[kind]()), 0, 255).astype(np.uint8)

@@ -42,24 +42,40 @@ def targets_of(shown):
 
 
 class Batches(torch.utils.data.IterableDataset):
-    """Endless batches: most of scenes, the rest of pictures that hold no object."""
+    """Endless batches: scenes first, then `candidates` times as many pictures without an object as are to be learned from."""
 
-    def __init__(self, composer, noise, batch, impostors):
-        self.composer, self.noise, self.batch, self.impostors = composer, noise, batch, impostors
+    def __init__(self, composer, noise, batch, impostors, candidates=1):
+        self.composer, self.noise = composer, noise
+        self.scenes = batch - round(batch * impostors)
+        self.impostors = candidates * round(batch * impostors)
 
-    def example(self):
-        rng = self.composer.rng
-        if rng.random() < self.impostors:
-            if len(self.noise) > 0 and rng.random() < 0.1:
-                return self.noise[rng.integers(len(self.noise))], ()
-            return self.composer.impostor(), ()
+    def scene(self):
         image, shown = self.composer.scene()
-        return (self.composer.worn(image) if rng.random() < 0.75 else image), shown
+        return (self.composer.worn(image) if self.composer.rng.random() < 0.75 else image), shown
+
+    def impostor(self):
+        rng = self.composer.rng
+        if len(self.noise) > 0 and rng.random() < 0.1:
+            return self.noise[rng.integers(len(self.noise))], ()
+        return self.composer.impostor(), ()
 
     def __iter__(self):
         while True:
-            images, shown = zip(*(self.example() for _ in range(self.batch)))
+            examples = [self.scene() for _ in range(self.scenes)] + [self.impostor() for _ in range(self.impostors)]
+            images, shown = zip(*examples)
             yield tuple(torch.from_numpy(np.stack(a)) for a in (images, *zip(*map(targets_of, shown))))
+
+
+@torch.no_grad()
+def hardest(judge, batch, size):
+    """The batch with only those impostors in which the judge sees most: the others have nothing left to teach."""
+    impostors = (batch[1] == 0).flatten(1).all(1).nonzero().squeeze(1)
+    judge.eval()
+    sight = judge.parts(judge(batch[0][impostors]))[0].flatten(1).amax(1)
+    judge.train()
+    scenes = len(batch[0]) - len(impostors)
+    kept = torch.cat([torch.arange(scenes), impostors[sight.topk(size - scenes).indices]])
+    return tuple(part[kept] for part in batch)
 
 
 @torch.no_grad()
@@ -128,7 +144,7 @@ def main():
     torch.manual_seed(config["seed"] + len(log))
     composer = Composer(args.icons, vocabulary, config["styleWeights"], np.random.default_rng([config["seed"], len(log)]))
     noise = codec_noise(args.codec, whole["codec"], composer) if args.codec else []
-    batches = Batches(composer, noise, config["batch"], config["impostors"])
+    batches = Batches(composer, noise, config["batch"], config["impostors"], config["candidates"])
     held = next(iter(Batches(composer, noise, 512, config["impostors"])))
     loader = iter(torch.utils.data.DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=8))
     parameters = list(judge.parameters())
@@ -148,7 +164,7 @@ def main():
 
     while (elapsed := time.time() - started) < seconds:
         share = min(1, (steps + 1) / 100) * (0.505 + 0.495 * math.cos(math.pi * elapsed / seconds))
-        loss = loss_of(judge, next(loader))
+        loss = loss_of(judge, hardest(judge, next(loader), config["batch"]))
         for optimizer, rate in zip(optimizers, rates):
             for group in optimizer.param_groups:
                 group["lr"] = rate * share

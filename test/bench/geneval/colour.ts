@@ -22,7 +22,7 @@ const RANGES: Readonly<Record<string, Range>> = {
   pink: { hue: [310, 346], saturation: [0.22, 0.65], value: [0.66, 1] },
   brown: { hue: [12, 40], saturation: [0.25, 0.8], value: [0.25, 0.68] },
   black: { saturation: [0, 0.4], value: [0, 0.45] },
-  white: { saturation: [0, 0.15], value: [0.66, 1] },
+  white: { saturation: [0, 0.22], value: [0.66, 1] },
 };
 /** Sum of the differences of a pixel's components that makes it differ from the background. */
 const MIN_DIFFERENCE = 48;
