@@ -29,6 +29,9 @@ export const MAX_DECODE_TEXT_TOKENS = 65_536;
 /** Requests that may wait for the generator: about half a minute of work on a small machine; beyond it, better refuse. */
 export const DEFAULT_MAX_QUEUE_LENGTH = 16;
 
+/** How long the generator keeps an image's slot while its latent is awaited: the flow takes seconds, a client that hangs for ever. */
+export const LATENT_TIMEOUT_MS = 1 * MINUTE;
+
 /** How long a unary call may take if its caller sets no limit: they answer in milliseconds or not at all. */
 export const UNARY_TIMEOUT_MS = 10 * SECOND;
 
@@ -61,6 +64,12 @@ export const STALL_POLL_MS = SECOND / 4;
 
 /** How long open calls may go on after a stop was asked for: within the 45 s that deploy/ grants a pod. */
 export const DRAIN_MS = 25 * SECOND;
+
+/**
+ * How long a server that drains still answers on its connections, so that whoever asks for its health there hears
+ * NOT_SERVING. Then clients are sent elsewhere, open calls apart. Shorter than callers try again for.
+ */
+export const NOTICE_MS = 200;
 
 /** How long aborted calls may take to clean up and to say why, before their connections are cut. */
 export const ABORT_MS = 1 * SECOND;

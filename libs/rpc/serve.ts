@@ -1,6 +1,8 @@
+import { intEnv } from "#libs/config/env.js";
 import { AppError } from "#libs/errors/errors.js";
 import { errorFields, log, nameLog } from "#libs/telemetry/log.js";
 import { startTelemetry } from "#libs/telemetry/telemetry.js";
+import { DRAIN_MS } from "./limits.js";
 import type { RunningService } from "./service.js";
 
 /** What a service process prints on stdout, as one line of JSON, when it serves: whoever started it waits for that. */
@@ -23,7 +25,11 @@ export async function serve(
   leaveWithParent();
   const stopSignal = stopOnSignals();
   const telemetry = await startTelemetry(`tessera-${name}`);
-  const service = await start({ signal: stopSignal }).catch((error: unknown) => {
+  const startAndRead = async () => {
+    const drainMs = intEnv(process.env, "TESSERA_DRAIN_MS", { min: 0, max: 3_600_000, default: DRAIN_MS });
+    return { drainMs, service: await start({ signal: stopSignal }) };
+  };
+  const { service, drainMs } = await startAndRead().catch((error: unknown) => {
     if (stopSignal.aborted) process.exit(0);
     return failToStart(name, error);
   });
@@ -34,7 +40,7 @@ export async function serve(
   const failure = await Promise.race([fired(stopSignal), service.failed]);
   if (failure === undefined) log.info("draining");
   else log.error("failed", errorFields(failure));
-  await service.stop(failure === undefined ? undefined : 0);
+  await service.stop(failure === undefined ? drainMs : 0);
   await telemetry.stop();
   log.info("stopped");
   process.exit(failure === undefined ? 0 : 1);

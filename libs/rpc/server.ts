@@ -11,6 +11,7 @@ import { deadlineInterceptor } from "./deadline.js";
 import { niceDefinition, type ServiceImplementation } from "./definition.js";
 import {
   ABORT_MS, DRAIN_MS, KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS, MAX_CONNECTION_AGE_MS, MAX_MESSAGE_BYTES,
+  NOTICE_MS,
 } from "./limits.js";
 import { reflectionOf } from "./reflection.js";
 import type { Security } from "./security.js";
@@ -38,8 +39,9 @@ export interface RunningServer {
    */
   setAlive(alive: boolean): void;
   /**
-   * Stop for good: report NOT_SERVING and refuse new calls at once, give open calls `graceMs`, abort the rest as
-   * `not-ready`, then cut what is left. Health answers until the end. Never throws; a second call awaits the first.
+   * Stop for good: report NOT_SERVING and refuse new calls at once, send clients elsewhere after `NOTICE_MS`, give open
+   * calls `graceMs`, abort the rest as `not-ready`, then cut what is left. `healthAddress` answers until the end. Never
+   * throws; a second call awaits the first.
    */
   stop(graceMs?: number): Promise<void>;
 }
@@ -165,14 +167,18 @@ interface ClosedServer {
 
 async function drain({ server, gate, closing, empty }: ClosedServer, graceMs: number): Promise<void> {
   const graceEnd = Date.now() + graceMs;
-  let isEmpty = await settlesWithin(empty, graceMs);
+  let isEmpty = await settlesWithin(empty, Math.min(NOTICE_MS, graceMs));
+  if (isEmpty) closing.abort(notReady("the service is stopping"));
+  // From now on connections take no new calls and cannot be made: clients turn to other replicas.
+  const closed = server.shutdown();
+  isEmpty ||= await settlesWithin(empty, graceEnd - Date.now());
   if (!isEmpty) {
     gate.abort();
     isEmpty = await settlesWithin(empty, ABORT_MS);
   }
   closing.abort(notReady("the service is stopping"));
   // Even without calls the last bytes have to leave before the connections are cut.
-  const bytesLeft = isEmpty && await settlesWithin(server.shutdown(), Math.max(ABORT_MS, graceEnd - Date.now()));
+  const bytesLeft = isEmpty && await settlesWithin(closed, Math.max(ABORT_MS, graceEnd - Date.now()));
   if (!bytesLeft) server.forceShutdown();
 }
 
