@@ -8,5 +8,6 @@ export function bytesOfFloats(values: Float32Array): Uint8Array {
 /** float32 numbers from the wire, on a buffer of their own. @throws invariant if the bytes are not whole numbers. */
 export function floatsOfBytes(bytes: Uint8Array): Float32Array {
   if (bytes.length % 4 !== 0) throw invariant(`float32 numbers must have 4 n bytes, got ${bytes.length}`);
-  return new Float32Array(bytes.slice().buffer);
+  // Not `slice`: of a `Buffer` that is a view of the same memory.
+  return new Float32Array(new Uint8Array(bytes).buffer);
 }

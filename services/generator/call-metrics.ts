@@ -18,11 +18,7 @@ export class CallMetrics {
   note(event: GenerationEvent): void {
     const now = performance.now();
     if (event.type === "started") recordDuration(METRICS.queueTime, now - this.#submittedAt);
-    if (event.type === "tokens") {
-      if (this.#tokens.size === 0) recordDuration(METRICS.timeToFirstToken, now - this.#arrivedAt);
-      this.#tokens.set(event.imageIndex, (this.#tokens.get(event.imageIndex) ?? 0) + event.tokens.length);
-      count(METRICS.imageTokens, event.tokens.length);
-    }
+    if (event.type === "tokens") this.made(event.imageIndex, event.tokens.length);
     if (event.type === "finished") {
       const { timings, imageIndex } = event;
       const later = Math.max(1, (this.#tokens.get(imageIndex) ?? 0) - 1);
@@ -33,6 +29,13 @@ export class CallMetrics {
       count(METRICS.uncondReuseTokens, timings.reusedNegativeTokens);
       recordDuration(METRICS.timePerOutputToken, timings.decodeMs / later);
     }
+  }
+
+  /** So many more tokens of an image are there. */
+  made(imageIndex: number, tokens: number): void {
+    if (this.#tokens.size === 0) recordDuration(METRICS.timeToFirstToken, performance.now() - this.#arrivedAt);
+    this.#tokens.set(imageIndex, (this.#tokens.get(imageIndex) ?? 0) + tokens);
+    count(METRICS.imageTokens, tokens);
   }
 
   /** @param error the kind of the error that the call ends with, if it does. */

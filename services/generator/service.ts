@@ -7,11 +7,11 @@ import type { GenerateRequest, GenerateResponseSchema, GeneratorService } from "
 import type { EncodeResponse, TokenizerService } from "#libs/rpc/gen/tessera/v1/tokenizer_pb.js";
 import { FinishReason, type GenerationSettingsSchema, type StartedSchema } from "#libs/rpc/gen/tessera/v1/types_pb.js";
 import { MAX_IMAGE_COUNT } from "#libs/rpc/limits.js";
-import { anotherBundle, modelInfoOf } from "#libs/rpc/model-info.js";
-import { inContext } from "#libs/telemetry/spans.js";
+import { modelInfoOf } from "#libs/rpc/model-info.js";
 import type { GenerationEvent } from "./engine/generation.js";
 import type { ThreadEngine } from "./engine/thread-engine.js";
 import { CallMetrics } from "./call-metrics.js";
+import { encodePrompts } from "./encode-prompts.js";
 import { ImageSpans } from "./image-spans.js";
 import { validateGeneration, type ValidGeneration } from "./validate.js";
 
@@ -40,16 +40,6 @@ interface Call {
 function settingsOf(valid: ValidGeneration): MessageInitShape<typeof GenerationSettingsSchema> {
   const { guidanceScale, temperature, topK, topP, seed, images } = valid;
   return { guidanceScale, temperature, topK, topP, seed, imageCount: images.length };
-}
-
-async function tokenize({ parts, valid, signal, parent, deadline }: Call): Promise<EncodeResponse> {
-  const { prompt, negativePrompt } = valid;
-  const text = negativePrompt === undefined ? { prompt } : { prompt, negativePrompt };
-  const encoded = await inContext(parent, () => parts.tokenizer.encode(text, { signal, deadline }));
-  if (encoded.modelDigest !== parts.bundle.digest) {
-    throw anotherBundle("tokenizer", encoded.modelDigest, parts.bundle);
-  }
-  return encoded;
 }
 
 function startedOf({ parts, valid }: Call, encoded: EncodeResponse): MessageInitShape<typeof StartedSchema> {
@@ -104,7 +94,7 @@ async function* generate(call: Call): AsyncGenerator<Response> {
   let failure: unknown;
   let isComplete = false;
   try {
-    const encoded = await tokenize(call);
+    const encoded = await encodePrompts(parts, valid, call);
     const responses = new Responses(call, encoded);
     spans = new ImageSpans(call.parent);
     const request = { ...valid, promptTokens: encoded.promptTokens, negativePromptTokens: encoded.negativePromptTokens, deadline };

@@ -15,7 +15,8 @@ export interface ValidGeneration extends Omit<GenerationRequest, "promptTokens" 
   readonly negativePrompt: string | undefined;
 }
 
-const PRIORITIES: Readonly<Record<WirePriority, Priority>> = {
+/** The engine's name of each priority of the wire. */
+export const PRIORITIES: Readonly<Record<WirePriority, Priority>> = {
   [WirePriority.UNSPECIFIED]: "normal", [WirePriority.LOW]: "low", [WirePriority.NORMAL]: "normal", [WirePriority.HIGH]: "high",
 };
 
@@ -24,7 +25,7 @@ const VERIFICATIONS: Readonly<Record<WireVerification, Verification>> = {
 };
 
 /** Collects what is wrong, field by field. */
-type Check = (field: string, fits: boolean, rule: string, value: unknown) => void;
+export type Check = (field: string, fits: boolean, rule: string, value: unknown) => void;
 
 function imagesOf({ imageCount, prefixes }: Generation): readonly ImageRequest[] {
   const prefixOf = new Map(prefixes.map(({ imageIndex, tokens }) => [imageIndex, tokens]));

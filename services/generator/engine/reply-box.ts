@@ -1,13 +1,12 @@
 import type { AppError } from "#libs/errors/errors.js";
-import type { GenerationEvent } from "./generation.js";
 
 /** The replies to one request, in order, waiting to be read. At most one request's tokens ever wait here. */
-export class ReplyBox {
-  readonly #events: GenerationEvent[] = [];
+export class ReplyBox<E> {
+  readonly #events: E[] = [];
   #outcome: { readonly error?: AppError } | undefined;
   #wake: () => void = () => {};
 
-  put(event: GenerationEvent): void {
+  put(event: E): void {
     this.#events.push(event);
     this.#wake();
   }
@@ -23,7 +22,7 @@ export class ReplyBox {
   }
 
   /** The next event; undefined at the end. @throws the error that ended it. */
-  async next(): Promise<GenerationEvent | undefined> {
+  async next(): Promise<E | undefined> {
     while (this.#events.length === 0 && this.#outcome === undefined) await this.#change();
     const event = this.#events.shift();
     if (event === undefined && this.#outcome?.error !== undefined) throw this.#outcome.error;

@@ -15,7 +15,7 @@ export class ThreadEngine {
   /** Settles once the engine can work no more: undefined after `close()`, the error if it died. Never rejects. */
   readonly ended: Promise<AppError | undefined>;
   readonly #worker: Worker;
-  readonly #boxes = new Map<number, ReplyBox>();
+  readonly #boxes = new Map<number, ReplyBox<GenerationEvent>>();
   #onPasses: (passes: readonly PassRecord[]) => void = () => {};
   #onRelease: (ms: number) => void = () => {};
   #snapshot: EngineSnapshot;
@@ -72,7 +72,7 @@ export class ThreadEngine {
     signal.throwIfAborted();
     if (this.#closing) throw notReady("the engine is closed");
     const id = this.#nextId++;
-    const box = new ReplyBox();
+    const box = new ReplyBox<GenerationEvent>();
     if (!this.#isAwaited) this.#heardAt = performance.now();
     this.#boxes.set(id, box);
     let leftAt: number | undefined;

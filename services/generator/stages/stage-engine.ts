@@ -1,0 +1,298 @@
+import { setImmediate } from "node:timers/promises";
+import { aborted, AppError, deadlineExceeded, invariant, notReady, overloaded } from "#libs/errors/errors.js";
+import { latentSize, type Latent, type LatentShape } from "#libs/flow/latent.js";
+import { estimate, isHopeless, type Estimate } from "../engine/admission.js";
+import { inTurn } from "../engine/scheduler.js";
+import type { StageRequest } from "./stage-generation.js";
+import { StageJob } from "./stage-job.js";
+import type { StageLayout, StageModel, StageOutput, StageRow } from "./stage-model.js";
+import { StagedImage } from "./staged-image.js";
+
+/** How much a stage engine may hold. */
+export interface StageLimits {
+  /** Images at work at once: each keeps what it remembers of its stages. */
+  readonly maxRunning: number;
+  /** Requests that may wait for their first image to start. */
+  readonly maxWaiting: number;
+  /** How long an image may wait for its latent, in milliseconds. */
+  readonly latentTimeoutMs: number;
+}
+
+/** How a stage engine stands. */
+export interface StageSnapshot {
+  /** Requests none of whose images has started. */
+  readonly waitingRequests: number;
+  /** Images waiting for a slot. */
+  readonly waiting: number;
+  /** Images with a slot. */
+  readonly running: number;
+  /** Image tokens still to be made for the images waiting. */
+  readonly waitingTokens: number;
+}
+
+/** One pass of the model. */
+export interface StagePass {
+  readonly stage: number;
+  readonly rows: number;
+  readonly ms: number;
+}
+
+/** How much the latest stage counts in the pace. */
+const WEIGHT = 0.1;
+
+/**
+ * Makes token maps for many requests at once. Between two maps of an image its latent is sampled elsewhere; meanwhile the
+ * model works on others: whatever is ready for one stage goes through in one pass. Speaks ids and latents only: no text, no
+ * wire format.
+ *
+ * An image's maps depend on its prompts and latents alone, not on its companions or on when it came.
+ */
+export class StageEngine {
+  readonly #model: StageModel;
+  readonly #limits: StageLimits;
+  readonly #jobs = new Set<StageJob>();
+  #onPass: (pass: StagePass) => void = () => {};
+  #msPerStage = 0;
+  #nextId = 0;
+  #isWorking = false;
+  #isClosed = false;
+  #passingSince: number | undefined;
+
+  constructor(model: StageModel, limits: StageLimits) {
+    this.#model = model;
+    this.#limits = limits;
+  }
+
+  get layout(): StageLayout {
+    return this.#model.layout;
+  }
+
+  /** Run every stage once, to learn what it takes and to make the model allocate what it needs. */
+  async warmUp(): Promise<void> {
+    const request: StageRequest = {
+      promptTokens: [0], negativePromptTokens: [0], guidanceScale: 2, imageCount: 1, priority: "normal", deadline: Infinity,
+    };
+    const image = new StagedImage(-1, request, 0, this.layout.textPlaces);
+    const startedAt = performance.now();
+    for (const shape of this.layout.latents) {
+      image.passed(await this.#model.forward(image.stage, image.nextRows), 0);
+      image.advance({ ...shape, values: new Float32Array(latentSize(shape)) });
+    }
+    this.#msPerStage = (performance.now() - startedAt) / this.layout.latents.length;
+  }
+
+  /** Tell one listener about every pass of the model. */
+  onPass(listener: (pass: StagePass) => void): void {
+    this.#onPass = listener;
+  }
+
+  /**
+   * Take a request in; `leave` ends it early.
+   * @throws AppError "overloaded" if too many requests wait, "deadline-exceeded" if its deadline can't hold, "not-ready" once
+   *   closed.
+   */
+  submit(request: StageRequest): StageJob {
+    if (this.#isClosed) throw notReady("the engine is closed");
+    const images = Array.from({ length: request.imageCount }, (_, imageIndex) =>
+      new StagedImage(this.#nextId++, request, imageIndex, this.layout.textPlaces));
+    const job = new StageJob(request, images);
+    const expected = this.#estimate(images);
+    const { waitingRequests, running } = this.snapshot;
+    const startsNow = waitingRequests === 0 && running < this.#limits.maxRunning;
+    if (!startsNow && waitingRequests >= this.#limits.maxWaiting) {
+      throw overloaded(`the queue is full: ${waitingRequests} requests wait`, Math.ceil(expected.startMs) + 1);
+    }
+    if (isHopeless(expected, request.deadline - Date.now())) {
+      throw deadlineExceeded(`the deadline can't hold: the images are expected in ${Math.ceil(expected.finishMs)} ms`);
+    }
+    this.#jobs.add(job);
+    this.#admit();
+    void this.#work();
+    return job;
+  }
+
+  /** The stage whose latent an image awaits, and the latent's shape; undefined if it awaits none. */
+  awaited(job: StageJob, imageIndex: number): { readonly stage: number; readonly shape: LatentShape } | undefined {
+    const image = job.images[imageIndex];
+    return image?.status === "awaiting" ? { stage: image.stage, shape: this.layout.latents[image.stage] } : undefined;
+  }
+
+  /** Give an image the latent that it awaits. @throws invariant if it awaits none, or one of another shape. */
+  deliver(job: StageJob, imageIndex: number, latent: Latent): void {
+    const awaited = this.awaited(job, imageIndex);
+    if (awaited === undefined || latent.values.length !== latentSize(awaited.shape)) {
+      throw invariant(`image ${imageIndex} does not await such a latent`);
+    }
+    const image = job.images[imageIndex];
+    clearTimeout(image.timer);
+    this.#learnPace(image);
+    image.advance(latent);
+    this.#ready(image);
+    void this.#work();
+  }
+
+  /** End a request and free its slots at once; a pass under way ends unheard. Requests that are over are ignored. */
+  leave(job: StageJob, error: AppError): void {
+    this.#end(job, error);
+  }
+
+  get snapshot(): StageSnapshot {
+    const jobs = [...this.#jobs];
+    const waiting = this.#images("waiting").length;
+    return {
+      waitingRequests: jobs.filter(({ isStarted }) => !isStarted).length,
+      waiting,
+      running: this.#running.length,
+      waitingTokens: waiting * this.layout.latents.reduce((sum, { height, width }) => sum + height * width, 0),
+    };
+  }
+
+  /** Whether a pass has taken longer than `stallMs`: it has hung. */
+  isStalled(stallMs: number): boolean {
+    return this.#passingSince !== undefined && performance.now() - this.#passingSince > stallMs;
+  }
+
+  /** End all requests and take no more. The model stays the caller's. */
+  close(): void {
+    this.#isClosed = true;
+    for (const job of this.#jobs) this.#end(job, notReady("the engine is closed"));
+  }
+
+  #images(...wanted: readonly StagedImage["status"][]): readonly StagedImage[] {
+    return [...this.#jobs].flatMap(({ images }) => images.filter(({ status }) => wanted.includes(status)));
+  }
+
+  get #running(): readonly StagedImage[] {
+    return this.#images("ready", "passing", "awaiting");
+  }
+
+  /** When images, in the queue already or not, are likely to be served: the time for the flow is part of the pace. */
+  #estimate(own: readonly StagedImage[]): Estimate {
+    const work = ({ stage }: StagedImage) => ({ rows: 1, tokens: this.layout.latents.length - stage });
+    const queue = inTurn([...new Set([...this.#images("waiting"), ...own])], performance.now());
+    const ahead = queue.slice(0, queue.indexOf(own[0]));
+    const pace = { msPerToken: this.#msPerStage };
+    return estimate(this.#running.map(work), ahead.map(work), own.map(work), this.#limits.maxRunning, pace);
+  }
+
+  /** Give free slots to whoever is next, and tell the others their place. */
+  #admit(): void {
+    const jobOf = new Map([...this.#jobs].flatMap((job) => job.images.map((image) => [image, job] as const)));
+    let free = this.#limits.maxRunning - this.#running.length;
+    const told = new Set<StageJob>();
+    for (const image of inTurn(this.#images("waiting"), performance.now())) {
+      const job = jobOf.get(image)!;
+      if (free-- > 0) {
+        this.#ready(image);
+        image.startedAt = image.readyAt;
+        job.started(image);
+      } else if (!job.isStarted && !told.has(job)) {
+        told.add(job);
+        job.queued(told.size, this.#estimate([image]).startMs);
+      }
+    }
+  }
+
+  #ready(image: StagedImage): void {
+    image.status = "ready";
+    image.readyAt = performance.now();
+  }
+
+  /** Run passes as long as anything is ready. */
+  async #work(): Promise<void> {
+    if (this.#isWorking) return;
+    this.#isWorking = true;
+    for (;;) {
+      // What comes in this moment joins the pass.
+      await setImmediate();
+      const batch = this.#nextBatch();
+      if (batch.length === 0) break;
+      await this.#pass(batch);
+    }
+    this.#isWorking = false;
+  }
+
+  /** All that is ready for the stage of the most urgent image, the longest ready of several. */
+  #nextBatch(): readonly StagedImage[] {
+    const ready = this.#images("ready");
+    if (ready.length === 0) return [];
+    const turns = ready.map((image) => ({ id: image.id, rows: image.rows, priority: image.priority, arrivedAt: image.readyAt, image }));
+    const [{ image: first }] = inTurn(turns, performance.now());
+    return ready.filter(({ stage, textCount }) => stage === first.stage && textCount === first.textCount);
+  }
+
+  async #pass(batch: readonly StagedImage[]): Promise<void> {
+    const [{ stage }] = batch;
+    const { rows, places } = sharedRows(batch);
+    for (const image of batch) image.status = "passing";
+    const startedAt = performance.now();
+    this.#passingSince = startedAt;
+    try {
+      const outputs = await this.#model.forward(stage, rows);
+      const ms = performance.now() - startedAt;
+      this.#onPass({ stage, rows: rows.length, ms });
+      for (const image of batch) if (image.status === "passing") this.#handOn(image, places.get(image)!.map((row) => outputs[row]), ms);
+    } catch (error) {
+      const lost = aborted(`a pass of the model failed: ${AppError.from(error).message}`);
+      for (const image of batch) if (image.status === "passing") this.#end(this.#jobOf(image), lost);
+    } finally {
+      this.#passingSince = undefined;
+    }
+  }
+
+  #handOn(image: StagedImage, outputs: readonly StageOutput[], ms: number): void {
+    const job = this.#jobOf(image);
+    image.passed(outputs, ms);
+    job.mapped(image, outputs.map(({ tokenMap }) => tokenMap));
+    if (image.stage < this.layout.latents.length - 1) {
+      image.status = "awaiting";
+      const late = aborted(`no latent of stage ${image.stage} came for ${this.#limits.latentTimeoutMs} ms`);
+      image.timer = setTimeout(() => this.#end(job, late), this.#limits.latentTimeoutMs).unref();
+      return;
+    }
+    this.#learnPace(image);
+    image.status = "over";
+    job.finished(image);
+    if (job.images.every(({ status }) => status === "over")) this.#end(job);
+    else this.#admit();
+  }
+
+  #jobOf(image: StagedImage): StageJob {
+    return [...this.#jobs].find(({ images }) => images.includes(image))!;
+  }
+
+  #end(job: StageJob, error?: AppError): void {
+    if (!this.#jobs.delete(job)) return;
+    for (const image of job.images) {
+      clearTimeout(image.timer);
+      image.status = "over";
+    }
+    job.ended(error);
+    if (this.#isClosed) return;
+    this.#admit();
+    void this.#work();
+  }
+
+  #learnPace({ readyAt }: StagedImage): void {
+    this.#msPerStage += WEIGHT * (performance.now() - readyAt - this.#msPerStage);
+  }
+}
+
+/**
+ * The rows of a pass, and which of them each image's branches are. Equal prompts at the first stage are one row: the images
+ * of a request, and above all the unconditional branch.
+ */
+function sharedRows(batch: readonly StagedImage[]): {
+  readonly rows: readonly StageRow[]; readonly places: ReadonlyMap<StagedImage, readonly number[]>;
+} {
+  const rows: StageRow[] = [];
+  const known = new Map<string, number>();
+  const placeOf = (row: StageRow): number => {
+    const key = row.tokens.join();
+    const place = row.latent === undefined ? known.get(key) : undefined;
+    if (place !== undefined) return place;
+    known.set(key, rows.length);
+    return rows.push(row) - 1;
+  };
+  return { places: new Map(batch.map((image) => [image, image.nextRows.map(placeOf)])), rows };
+}
