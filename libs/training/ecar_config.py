@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from ecar_model import TIME_FREQUENCIES
-from ecar_schedule import Stage, make_stages, ramp
+from ecar_schedule import Stage, make_stages
 
 TIME = {"scale": 1000, "base": 10000, "frequencies": TIME_FREQUENCIES}
 
@@ -23,18 +23,18 @@ def text_config(recipe, vocabulary, positions):
             "max_position_embeddings": positions, "tie_word_embeddings": True}
 
 
-def latent_config(recipe, mean, scale):
-    return {"channels": len(mean), "side": recipe["sides"][-1], "mean": mean, "scale": scale}
+def latent_config(recipe, statistics):
+    return {"channels": len(statistics["mean"]), "side": recipe["sides"][-1], "mean": statistics["mean"], "scale": statistics["scale"]}
 
 
-def ecar_config(recipe, vocabulary, mean, scale):
+def ecar_config(recipe, vocabulary, statistics):
     """config.json of the stage transformer and the flow head."""
     sides = recipe["sides"]
-    stages = zip(make_stages(sides), recipe["solverSteps"], ramp(len(sides)))
+    stages = zip(make_stages(sides), recipe["solverSteps"], recipe["guidanceShares"])
     positions = recipe["maxPromptTokens"] + sum(side**2 for side in sides)
     return {
         "model_type": "ecar",
-        "latent": latent_config(recipe, mean, scale),
+        "latent": latent_config(recipe, statistics),
         "stages": [{**asdict(stage), "solver_steps": steps, "guidance_share": share} for stage, steps, share in stages],
         "solver": recipe["solver"], "time": TIME, "token_map_channels": recipe["tokenMapChannels"],
         "max_prompt_tokens": recipe["maxPromptTokens"],
@@ -43,14 +43,19 @@ def ecar_config(recipe, vocabulary, mean, scale):
     }
 
 
-def dit_config(recipe, vocabulary, mean, scale):
+def dit_config(recipe, vocabulary, statistics):
     """dit/config.json of the baseline."""
     positions = recipe["maxPromptTokens"] + recipe["sides"][-1] ** 2
     return {
-        "model_type": "dit", "latent": latent_config(recipe, mean, scale), "time": TIME,
+        "model_type": "dit", "latent": latent_config(recipe, statistics), "time": TIME,
         "max_prompt_tokens": recipe["maxPromptTokens"],
         "transformer": text_config(recipe["dit"], vocabulary, positions),
     }
+
+
+def make_config(name, recipe, vocabulary, statistics):
+    """`ecar` or `dit`; statistics: mean and scale of each latent channel."""
+    return {"ecar": ecar_config, "dit": dit_config}[name](recipe, vocabulary, statistics)
 
 
 def stages_of(config):

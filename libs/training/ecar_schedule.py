@@ -112,8 +112,3 @@ def preview(x, tau, v, stage):
 def guidance_scales(scale, shares):
     """The scale w_s of each stage, `v_u + w_s (v_c - v_u)`: 1 + share (scale - 1)."""
     return [1 + share * (scale - 1) for share in shares]
-
-
-def ramp(count):
-    """Shares that rise from 0 at the first stage to 1 at the last."""
-    return [index / (count - 1) if count > 1 else 1.0 for index in range(count)]
