@@ -1,0 +1,57 @@
+"""Turn scenes into latents once, before training, resumable:
+`python encode_latents.py --config configs/cpu.json --scenes DIR --codec DIR --out DIR`.
+
+Writes latent.npy (float16 [N, C, h, h], the encoder's means) and latent.json: how many are done and, at the end, mean and
+scale of each channel over the scenes that training draws from. x0 = (latent - mean) / scale.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from train_codec import DEVICE, HELD_OUT_IMAGES, open_images, to_tensor
+from train_continuous_codec import build
+
+CHUNK, BATCH = 8192, 128
+
+
+def statistics(latents):
+    """Mean and standard deviation of each channel of a sample of [N, C, h, h]."""
+    sample = latents[:: max(1, len(latents) // 8192)].astype(np.float32)
+    return {"mean": [round(float(v), 6) for v in sample.mean((0, 2, 3))], "scale": [round(float(v), 6) for v in sample.std((0, 2, 3))]}
+
+
+@torch.no_grad()
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ("config", "scenes", "codec", "out"):
+        parser.add_argument(f"--{name}", required=True)
+    args = parser.parse_args()
+    config = json.loads(Path(args.config).read_text())["ecar"]
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    model = build(config["codec"])
+    model.load_state_dict(torch.load(Path(args.codec) / "codec.pt", map_location=DEVICE, weights_only=False)["model"])
+    images = open_images(args.scenes)
+    shape = (len(images), config["codec"]["latentChannels"], config["sides"][-1], config["sides"][-1])
+    progress = out / "latent.json"
+    done = json.loads(progress.read_text())["done"] if progress.exists() else 0
+    mode = "r+" if done > 0 else "w+"
+    latents = np.lib.format.open_memmap(out / "latent.npy", mode=mode, dtype=np.float16, shape=None if done > 0 else shape)
+    for start in range(done, len(images), CHUNK):
+        end = min(start + CHUNK, len(images))
+        for at in range(start, end, BATCH):
+            x = to_tensor(images[at : min(at + BATCH, end)]).contiguous(memory_format=torch.channels_last)
+            latents[at : at + len(x)] = model["encoder"](x).cpu().numpy()
+        latents.flush()
+        progress.write_text(json.dumps({"done": end}) + "\n")
+    result = {"done": len(images), **statistics(latents[:-HELD_OUT_IMAGES])}
+    progress.write_text(json.dumps(result) + "\n")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
