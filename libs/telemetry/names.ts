@@ -15,7 +15,9 @@ export const SPANS = {
   decode: "decode",
   /** Handing the tokens or bytes of one image to the caller. */
   transfer: "transfer",
-  /** Image tokens to pixels. */
+  /** One stage of the flow of one image: token maps to a latent, in the decoder. */
+  flow: "flow",
+  /** Image tokens or a latent to pixels. */
   detokenize: "detokenize",
   /** Pixels to a file. */
   encode: "encode",
@@ -33,6 +35,8 @@ export const ATTRIBUTES = {
   /** An `ErrorKind`. */
   errorType: "error.type",
   imageIndex: "tessera.image.index",
+  /** 0 is the coarsest. */
+  stage: "tessera.image.stage",
   imageFormat: "tessera.image.format",
   imageBytes: "tessera.image.bytes",
   preview: "tessera.image.preview",

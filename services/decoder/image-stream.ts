@@ -63,7 +63,8 @@ type Happening =
  */
 const PATIENCE = { maxRetries: 6, maxFirstRetries: 3, waitsForQueue: false } as const;
 
-const PREVIEW_ENCODING: ValidEncoding = { format: ImageFormat.JPEG, quality: 80, includePrompt: false };
+/** How previews are written: small, and soon. */
+export const PREVIEW_ENCODING: ValidEncoding = { format: ImageFormat.JPEG, quality: 80, includePrompt: false };
 
 /**
  * One GenerateImage call: tokens come from the generator; progress, previews and images go out. Where a replica of the

@@ -20,6 +20,12 @@ export function settingsTexts(settings: GenerationSettings, imageIndex: number, 
   return [{ keyword: "Seed", text: String(seed) }, { keyword: "Settings", text: JSON.stringify(values) }];
 }
 
+/** The same of a model with continuous tokens, of which none is drawn by itself. */
+export function stageSettingsTexts({ guidanceScale, seed }: GenerationSettings, imageIndex: number): readonly PngText[] {
+  const values = { guidance_scale: shortest(guidanceScale), image_index: imageIndex };
+  return [{ keyword: "Seed", text: String(seed) }, { keyword: "Settings", text: JSON.stringify(values) }];
+}
+
 /** The prompts, for whoever asked to have them in the file. */
 export function promptTexts({ prompt, negativePrompt }: Pick<Generation, "prompt" | "negativePrompt">): readonly PngText[] {
   const texts = [{ keyword: "Description", text: prompt }];

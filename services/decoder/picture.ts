@@ -3,7 +3,7 @@ import { recordDuration } from "#libs/telemetry/metrics.js";
 import { ATTRIBUTES, METRICS, SPANS } from "#libs/telemetry/names.js";
 import { inSpan } from "#libs/telemetry/spans.js";
 import { ImageFormat } from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
-import type { Detokenizer } from "./detokenizer.js";
+import type { Detokenizer, Pixels } from "./detokenizer.js";
 import { encodeImage } from "./encode.js";
 import type { PngText } from "./png-text.js";
 import type { ValidEncoding } from "./validate.js";
@@ -18,13 +18,11 @@ export interface Picture {
   readonly encodeMs: number;
 }
 
-/** What is drawn, and how. */
-export interface PictureOptions {
-  readonly detokenizer: Pick<Detokenizer, "detokenize">;
+/** What is drawn from whatever gives pixels, and how. */
+export interface DrawingOptions {
   readonly imageIndex: number;
   readonly preview: boolean;
-  /** Of the whole image; stay the caller's. */
-  readonly tokens: ArrayLike<number>;
+  readonly detokenize: (options: { readonly signal: AbortSignal }) => Promise<Pixels>;
   readonly encoding: ValidEncoding;
   readonly texts?: readonly PngText[];
   /** Parent of the spans. */
@@ -32,12 +30,24 @@ export interface PictureOptions {
   readonly signal: AbortSignal;
 }
 
-/** Turn tokens into a file, with a span and a duration for each half. @throws the signal's reason when it aborts first. */
-export async function drawPicture(options: PictureOptions): Promise<Picture> {
-  const { detokenizer, imageIndex, preview, tokens, encoding, texts, parent, signal } = options;
+/** What is drawn from tokens, and how. */
+export interface PictureOptions extends Omit<DrawingOptions, "detokenize"> {
+  readonly detokenizer: Pick<Detokenizer, "detokenize">;
+  /** Of the whole image; stay the caller's. */
+  readonly tokens: ArrayLike<number>;
+}
+
+/** Turn tokens into a file. @throws as `draw`. */
+export function drawPicture({ detokenizer, tokens, ...options }: PictureOptions): Promise<Picture> {
+  return draw({ ...options, detokenize: (own) => detokenizer.detokenize(tokens, own) });
+}
+
+/** Make a file of pixels to come, with a span and a duration for each half. @throws the signal's reason when it aborts first. */
+export async function draw(options: DrawingOptions): Promise<Picture> {
+  const { detokenize, imageIndex, preview, encoding, texts, parent, signal } = options;
   const attributes = { [ATTRIBUTES.imageIndex]: imageIndex, [ATTRIBUTES.preview]: preview };
   const begin = performance.now();
-  const pixels = await inSpan(SPANS.detokenize, { parent, attributes }, () => detokenizer.detokenize(tokens, { signal }));
+  const pixels = await inSpan(SPANS.detokenize, { parent, attributes }, () => detokenize({ signal }));
   const middle = performance.now();
   const bytes = await inSpan(SPANS.encode, { parent, attributes }, async (span) => {
     const file = await encodeImage(pixels, encoding, texts);

@@ -1,5 +1,6 @@
-import type { Bundle } from "#libs/bundle/bundle.js";
+import { hasStages, type Bundle } from "#libs/bundle/bundle.js";
 import type { ImageSection } from "#libs/bundle/manifest.js";
+import { stageTokenCount } from "#libs/bundle/stage-manifest.js";
 import { invalidFields, invariant, unsupported, type FieldViolation } from "#libs/errors/errors.js";
 import {
   ImageFormat, type DecodeRequest, type Encoding, type GenerateImageRequest, type ImageContent,
@@ -38,7 +39,7 @@ const FORMATS: readonly ImageFormat[] = [ImageFormat.PNG, ImageFormat.WEBP, Imag
 const LOSSY: readonly ImageFormat[] = [ImageFormat.WEBP, ImageFormat.JPEG];
 
 /** Gathers violations, so that a caller learns of all of them at once. */
-class Violations {
+export class Violations {
   readonly #found: FieldViolation[] = [];
 
   check(field: string, fits: boolean, rule: string, value?: unknown): void {
@@ -90,16 +91,22 @@ export function validDecodeRequest(request: DecodeRequest, image: ImageSection):
  * @throws AppError "mismatch" if it has loaded another bundle, "internal" if it makes images of another size.
  */
 export function checkStarted(started: Started, bundle: Bundle): void {
-  const { image } = bundle.manifest;
   const digest = started.model?.digest;
   if (digest !== bundle.digest) throw anotherBundle("generator", digest, bundle);
-  const count = image.gridHeight * image.gridWidth;
+  const count = imageTokenCount(bundle);
   if (started.imageTokenCount !== count) {
     throw invariant(`the generator must make ${count} image tokens, got ${started.imageTokenCount}`);
   }
 }
 
-function validEncoding(encoding: Encoding | undefined, violations: Violations): ValidEncoding {
+function imageTokenCount(bundle: Bundle): number {
+  if (hasStages(bundle)) return stageTokenCount(bundle.manifest.stages);
+  const { gridHeight, gridWidth } = bundle.manifest.image;
+  return gridHeight * gridWidth;
+}
+
+/** @param violations hears of every field out of range. */
+export function validEncoding(encoding: Encoding | undefined, violations: Violations): ValidEncoding {
   const { format = 0, quality = 0, includePrompt = false } = encoding ?? {};
   const named = format === ImageFormat.UNSPECIFIED ? ImageFormat.PNG : format;
   violations.check("encoding.format", FORMATS.includes(named), "a known image format", format);

@@ -1,0 +1,267 @@
+import { createHash } from "node:crypto";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { StageBundle } from "#libs/bundle/bundle.js";
+import { stageTokenCount } from "#libs/bundle/stage-manifest.js";
+import { aborted, invariant } from "#libs/errors/errors.js";
+import type { Latent } from "#libs/flow/latent.js";
+import { stageGuidance } from "#libs/flow/schedule.js";
+import { cleanEstimate, type StageEnd } from "#libs/flow/stage-flow.js";
+import type { ServiceClient } from "#libs/rpc/definition.js";
+import type { GenerateImageResponseSchema } from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
+import type {
+  GenerateStagesRequestSchema, GenerateStagesResponse, GeneratorService, ImageTokensFinished, TokenMap,
+} from "#libs/rpc/gen/tessera/v1/generator_pb.js";
+import type { Started } from "#libs/rpc/gen/tessera/v1/types_pb.js";
+import { linkSignals } from "#libs/rpc/signals.js";
+import { recordDuration } from "#libs/telemetry/metrics.js";
+import { ATTRIBUTES, METRICS, SPANS } from "#libs/telemetry/names.js";
+import { inContext, inSpan, openSpan } from "#libs/telemetry/spans.js";
+import { bytesOfFloats } from "#libs/tensor/float-bytes.js";
+import { imageChunks } from "./chunks.js";
+import type { FlowHead } from "./flow-head.js";
+import { PREVIEW_ENCODING, type ImageCall } from "./image-stream.js";
+import type { LatentDetokenizer } from "./latent-detokenizer.js";
+import { modelTexts, promptTexts, stageSettingsTexts } from "./metadata.js";
+import { Outbox } from "./outbox.js";
+import { draw, type DrawingOptions, type Picture } from "./picture.js";
+import { Race } from "./race.js";
+import { sampleStage, stageStart } from "./stage-sampler.js";
+import { tokenMapsOf } from "./stage-validate.js";
+import { checkStarted, type ValidGenerateImageRequest } from "./validate.js";
+
+type Response = MessageInitShape<typeof GenerateImageResponseSchema>;
+
+/** What the service works with; all of it stays the caller's to close. */
+export interface StageDecoderParts {
+  readonly bundle: StageBundle;
+  readonly flowHead: Pick<FlowHead, "velocity">;
+  readonly detokenizer: Pick<LatentDetokenizer, "detokenize">;
+  readonly generator: Pick<ServiceClient<typeof GeneratorService>, "generateStages">;
+}
+
+/** One image on its way. */
+interface Image {
+  readonly index: number;
+  /** The stage whose map comes next. */
+  stage: number;
+  /** What the last stage sampled ended in. */
+  latent: Latent | undefined;
+  /** Previews being drawn. */
+  readonly previews: Promise<unknown>[];
+  flowMs: number;
+  previewMs: number;
+  finished: ImageTokensFinished | undefined;
+  picture: Picture | undefined;
+  isSent: boolean;
+}
+
+type Happening =
+  | { readonly type: "event"; readonly result: IteratorResult<GenerateStagesResponse, unknown> }
+  | { readonly type: "sample"; readonly image: Image; readonly stage: number; readonly end: StageEnd; readonly ms: number }
+  | { readonly type: "preview"; readonly image: Image; readonly rowsDone: number; readonly picture: Picture }
+  | { readonly type: "image"; readonly image: Image; readonly picture: Picture };
+
+/**
+ * One GenerateImage call on a model with stages: token maps come from the generator, the flow makes a latent of each, which
+ * goes back for the next; progress, previews and images go out.
+ *
+ * The generator's next event, the flow of every image and all drawing are under way at once; whatever happens first is
+ * handled first.
+ */
+export class StageStream {
+  readonly #parts: StageDecoderParts;
+  readonly #request: ValidGenerateImageRequest;
+  readonly #call: ImageCall;
+  readonly #images: readonly Image[];
+  readonly #latents = new Outbox<MessageInitShape<typeof GenerateStagesRequestSchema>>();
+  readonly #race = new Race<Happening>();
+  readonly #stop = new AbortController();
+  #hasPreview = false;
+  #signal: AbortSignal;
+  #started: Started | undefined;
+
+  constructor(parts: StageDecoderParts, request: ValidGenerateImageRequest, call: ImageCall) {
+    this.#parts = parts;
+    this.#request = request;
+    this.#call = call;
+    this.#signal = call.signal;
+    this.#images = Array.from({ length: request.imageCount }, (_, index) => ({
+      index, stage: 0, latent: undefined, previews: [], flowMs: 0, previewMs: 0, finished: undefined, picture: undefined, isSent: false,
+    }));
+  }
+
+  /**
+   * Everything that the call answers. When the iteration ends, for whatever reason, the generator's stream is cancelled
+   * and neither flow nor drawing is left. Iterate once.
+   * @throws as `ImageStream.responses`.
+   */
+  async *responses(): AsyncGenerator<Response> {
+    const { signal, release } = linkSignals([this.#call.signal, this.#stop.signal], Infinity);
+    this.#signal = signal;
+    const events = this.#generate();
+    const awaitEvent = (): void => this.#race.add(events.next().then((result) => ({ type: "event", result })));
+    try {
+      awaitEvent();
+      while (this.#race.size > 0) {
+        const happening = await this.#race.next();
+        yield* this.#handle(happening);
+        if (happening.type === "event" && !happening.result.done) awaitEvent();
+      }
+      const missing = this.#images.find((image) => !image.isSent);
+      if (missing !== undefined) throw aborted(`the generator ended before image ${missing.index} was complete`);
+    } finally {
+      this.#stop.abort();
+      this.#latents.close();
+      // A generator between two events is only told by `return`, one inside an event only by the signal.
+      await Promise.allSettled([this.#race.settled(), events.return?.()]);
+      release();
+    }
+  }
+
+  #generate(): AsyncIterator<GenerateStagesResponse, unknown> {
+    const { deadline, parent } = this.#call;
+    this.#latents.put({ message: { case: "generation", value: this.#request.generation } });
+    const stream = inContext(parent, () => this.#parts.generator.generateStages(this.#latents, { signal: this.#signal, deadline }));
+    return stream[Symbol.asyncIterator]();
+  }
+
+  async *#handle(happening: Happening): AsyncGenerator<Response> {
+    if (happening.type === "event") {
+      if (!happening.result.done) yield* this.#handleEvent(happening.result.value);
+    } else if (happening.type === "sample") this.#handleSample(happening);
+    else if (happening.type === "preview") {
+      const { image, rowsDone, picture } = happening;
+      image.previewMs += picture.detokenizeMs + picture.encodeMs;
+      yield* this.#sendPreview(image, picture, rowsDone);
+    } else {
+      happening.image.picture = happening.picture;
+      yield* this.#complete(happening.image);
+    }
+  }
+
+  *#handleEvent({ event }: GenerateStagesResponse): Generator<Response> {
+    if (event.case === "queued") yield { event };
+    else if (event.case === "started") {
+      checkStarted(event.value, this.#parts.bundle);
+      this.#started = event.value;
+      yield { event };
+    } else if (event.case === "tokenMap") yield this.#takeMap(event.value);
+    else if (event.case === "imageFinished") {
+      const image = this.#imageAt(event.value.imageIndex);
+      if (image.stage !== this.#stages.length) throw invariant(`the generator finished image ${image.index} at stage ${image.stage}`);
+      image.finished = event.value;
+      yield* this.#complete(image);
+    } else throw invariant(`the generator sent ${event.case ?? "an unknown event"}, which has no place in stages`);
+  }
+
+  get #stages() {
+    return this.#parts.bundle.manifest.stages;
+  }
+
+  #imageAt(index: number): Image {
+    const image = this.#images[index];
+    if (this.#started === undefined) throw invariant("the generator sent tokens before it started");
+    if (image === undefined) throw invariant(`the generator sent image ${index} of ${this.#images.length}`);
+    return image;
+  }
+
+  #takeMap(map: TokenMap): Response {
+    const image = this.#imageAt(map.imageIndex);
+    const { stage } = image;
+    if (stage > 0 && image.latent === undefined) throw invariant(`the generator sent stage ${map.stage} before it had the latent`);
+    this.#race.add(this.#sample(image, map));
+    image.stage++;
+    const tokensDone = stageTokenCount(this.#stages.slice(0, image.stage));
+    return { event: { case: "progress", value: { imageIndex: image.index, tokensDone, tokensTotal: stageTokenCount(this.#stages) } } };
+  }
+
+  /** The flow of one stage. */
+  async #sample(image: Image, map: TokenMap): Promise<Happening> {
+    const { bundle: { manifest }, flowHead } = this.#parts;
+    const { stage, latent: before } = image;
+    const { guidanceScale = 1, seed = 0n } = this.#started?.settings ?? {};
+    const section = this.#stages[stage];
+    const isGuided = section !== undefined && stageGuidance(guidanceScale, section.guidanceShare) !== 1;
+    const maps = tokenMapsOf(map, stage, isGuided, manifest);
+    image.latent = undefined;
+    const begin = performance.now();
+    const attributes = { [ATTRIBUTES.imageIndex]: image.index, [ATTRIBUTES.stage]: stage };
+    const end = await inSpan(SPANS.flow, { parent: this.#call.parent, attributes }, () => {
+      const start = stageStart(this.#stages, { seed, imageIndex: image.index, stage }, manifest.latent.channels, before);
+      return sampleStage(flowHead, section, { stage, maps, start, guidanceScale, signal: this.#signal });
+    });
+    return { type: "sample", image, stage, end, ms: performance.now() - begin };
+  }
+
+  /** Send a stage's latent for the next map, or draw the image that it is. */
+  #handleSample({ image, stage, end, ms }: Happening & { readonly type: "sample" }): void {
+    image.flowMs += ms;
+    image.latent = end.state;
+    if (stage === this.#stages.length - 1) {
+      this.#drawImage(image, end.state);
+      return;
+    }
+    const { channels, height, width, values } = end.state;
+    const value = { imageIndex: image.index, stage, height, width, channels, values: bytesOfFloats(values) };
+    this.#latents.put({ message: { case: "latent", value } });
+    this.#drawPreview(image, stage, end);
+  }
+
+  #drawPreview(image: Image, stage: number, { last }: StageEnd): void {
+    const { previewIntervalRows: interval } = this.#request;
+    const section = this.#stages[stage];
+    const rowsBefore = this.#stages[stage - 1]?.height ?? 0;
+    if (interval === 0 || Math.floor(section.height / interval) === Math.floor(rowsBefore / interval)) return;
+    const drawing = this.#draw(image, true, cleanEstimate(last, section), { encoding: PREVIEW_ENCODING })
+      .then((picture): Happening => ({ type: "preview", image, rowsDone: section.height, picture }));
+    image.previews.push(drawing);
+    this.#race.add(drawing);
+  }
+
+  #drawImage(image: Image, latent: Latent): void {
+    const { encoding, generation } = this.#request;
+    const settings = this.#started?.settings;
+    const texts = [
+      ...modelTexts(this.#parts.bundle), ...(settings ? stageSettingsTexts(settings, image.index) : []),
+      ...(encoding.includePrompt ? promptTexts(generation) : []),
+    ];
+    const drawing = this.#draw(image, false, latent, { encoding, texts });
+    // Whoever watches sees the image come into focus, never out of it.
+    const inOrder = Promise.allSettled(image.previews).then(() => drawing);
+    this.#race.add(inOrder.then((picture) => ({ type: "image", image, picture })));
+  }
+
+  #draw(image: Image, preview: boolean, latent: Latent, how: Pick<DrawingOptions, "encoding" | "texts">): Promise<Picture> {
+    const detokenize: DrawingOptions["detokenize"] = (own) => this.#parts.detokenizer.detokenize(latent, own);
+    return draw({ ...how, imageIndex: image.index, preview, detokenize, parent: this.#call.parent, signal: this.#signal });
+  }
+
+  *#sendPreview(image: Image, picture: Picture, rowsDone: number): Generator<Response> {
+    if (!this.#hasPreview) recordDuration(METRICS.timeToFirstPreview, performance.now() - this.#call.arrivedAt);
+    this.#hasPreview = true;
+    for (const value of imageChunks(picture, { imageIndex: image.index, preview: true, rowsDone })) yield { event: { case: "imageChunk", value } };
+  }
+
+  /** Send an image and its end, once it is drawn and the generator has told its figures. */
+  *#complete(image: Image): Generator<Response> {
+    const { picture, finished, latent, index: imageIndex } = image;
+    if (picture === undefined || finished === undefined || latent === undefined) return;
+    image.isSent = true;
+    const attributes = { [ATTRIBUTES.imageIndex]: imageIndex, [ATTRIBUTES.imageBytes]: picture.bytes.length };
+    const span = openSpan(SPANS.transfer, { parent: this.#call.parent, attributes });
+    try {
+      const place = { imageIndex, preview: false, rowsDone: this.#parts.bundle.manifest.image.gridHeight };
+      for (const value of imageChunks(picture, place)) yield { event: { case: "imageChunk", value } };
+    } finally {
+      span.end();
+    }
+    const totalMs = performance.now() - this.#call.arrivedAt;
+    recordDuration(METRICS.timeToImage, totalMs);
+    const timings = {
+      ...(finished.timings && { generation: finished.timings }), detokenizeMs: image.flowMs + picture.detokenizeMs,
+      encodeMs: picture.encodeMs, previewMs: image.previewMs, totalMs,
+    };
+    const tokenDigest = createHash("sha256").update(bytesOfFloats(latent.values)).digest("hex");
+    yield { event: { case: "imageFinished", value: { imageIndex, tokenDigest, timings } } };
+  }
+}
