@@ -147,6 +147,7 @@ test("prefixes of some images leave the others alone, and none is shown before t
   assert.deepEqual(tokens.sort(), [[2, 2, 2, 2, 2, 2, 2, 2], [9, 9, 1, 1, 1, 1, 1, 1]]);
   const refused = new AppError("invalid-request", "no such image");
   const never = new Neighbours(async function* () {
+    yield { case: "queued", value: { position: 1 } };
     throw refused;
   });
   await assert.rejects(collect(stream(never, { prefixes: [{ imageIndex: 7, tokens: [99] }] })), refused);
