@@ -55,7 +55,7 @@ Makes a picture of PROMPT. Starts the services for it, or uses running ones.
                      it off; auto, the default, lets the generator choose
   --bundle DIR       the model; the embedded one if left out
   --out FILE         .png, .webp or .jpg; out/PROMPT-SEED.png if left out
-  --previews DIR     writes a preview there after each finished row of tokens
+  --previews DIR     writes a preview there after each finished row of tokens, or stage of a model that has some
   --target HOST:PORT a decoder that runs already
   --tls-ca FILE      speak TLS with it and trust whom FILE has signed, or \`system\`; TESSERA_TLS_CA
   --tls-cert FILE    shown to a decoder that asks for it, with --tls-key FILE; TESSERA_TLS_CERT, TESSERA_TLS_KEY

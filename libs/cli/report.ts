@@ -52,6 +52,7 @@ export interface Report extends WrittenFiles, Durations {
   /** The bundle's name. */
   readonly model: string;
   readonly guidanceScale: number;
+  /** 0 for continuous tokens, like the next two. */
   readonly temperature: number;
   readonly topK: number;
   readonly topP: number;
@@ -91,9 +92,9 @@ export function summaryOf(report: Report): string {
   const several = files.length > 1 ? `${files.length} images in ${files[0]} .. and a contact sheet\n` : "";
   const decodeMs = images.reduce((sum, { timings }) => sum + timings.decodeMs, 0);
   const drafts = draftedTokens > 0 ? ` with ${acceptedTokens} of ${draftedTokens} drafts right` : "";
-  const settings = [
-    `guidance ${report.guidanceScale}`, `temperature ${report.temperature}`, `top-k ${report.topK}`, `top-p ${report.topP}`,
-  ];
+  // Continuous tokens are not drawn one by one, and have none of these.
+  const sampling = report.topP === 0 ? [] : [`temperature ${report.temperature}`, `top-k ${report.topK}`, `top-p ${report.topP}`];
+  const settings = [`guidance ${report.guidanceScale}`, ...sampling];
   return `${several}${report.file}
   ${width} x ${height} pixels, seed ${report.seed}, ${report.model}, ${settings.join(", ")}
   ${tokens} tokens in ${seconds.toFixed(2)} s (${startSeconds.toFixed(2)} s of it starting services), \

@@ -34,9 +34,11 @@ export function validateStageGeneration(generation: Generation | undefined, { de
   check("image_count", generation.imageCount <= MAX_IMAGE_COUNT, `be 0 .. ${MAX_IMAGE_COUNT}, got ${generation.imageCount}`);
   check("priority", priority !== undefined, `be one of the priorities, got ${generation.priority}`);
   const hasNone = "be left out: the loaded model has continuous tokens";
-  check("sampling", sampling === undefined, hasNone);
+  check("sampling.temperature", sampling?.temperature === undefined, hasNone);
+  check("sampling.top_k", sampling?.topK === undefined, hasNone);
+  check("sampling.top_p", sampling?.topP === undefined, hasNone);
   check("prefixes", prefixes.length === 0, hasNone);
-  check("speculation", speculation === undefined, hasNone);
+  check("speculation.draft_window", !speculation?.draftWindow, hasNone);
   if (violations.length > 0) throw invalidFields(violations);
   const seed = generation.seed ?? randomBytes(8).readBigUInt64LE();
   return { prompt, negativePrompt, guidanceScale, imageCount: generation.imageCount || 1, priority, seed };

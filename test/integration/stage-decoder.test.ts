@@ -171,7 +171,7 @@ test("what continuous tokens lack is refused, and so is what is out of range, at
   const { kind, violations } = await failureOf(collect(generate({ previewIntervalRows: 5 })));
   assert.deepEqual([kind, violations[0].field], ["invalid-request", "preview_interval_rows"]);
   const far = await failureOf(collect(generate({ generation: { prompt: PROMPT, sampling: { topK: 3 } } })));
-  assert.deepEqual([far.kind, far.violations[0].field], ["invalid-request", "generation.sampling"]);
+  assert.deepEqual([far.kind, far.violations[0].field], ["invalid-request", "generation.sampling.top_k"]);
 });
 
 test("a caller that leaves frees everything, at every stage", async () => {
