@@ -16,13 +16,16 @@ export interface ResumeOptions extends CallLimits {
   readonly maxFirstRetries?: number;
   /** Whether a full queue is asked again before the generation has begun; afterwards it always is, until the deadline. */
   readonly waitsForQueue?: boolean;
-  /** Hears of every loss that is made good, with the number of image tokens at hand. */
+  /** Hears of every loss after the beginning that is to be made good, with the number of image tokens at hand. */
   readonly onLoss?: (error: AppError, tokens: number) => void;
   readonly signal?: AbortSignal;
 }
 
-/** The wait before a call is made again, where the service names none; doubles with each try. */
-const FIRST_RETRY_MS = 100;
+/**
+ * The wait before a call is made again, where the service names none. It does not grow: of several replicas the next one
+ * asked may well be one that serves.
+ */
+const RETRY_MS = 100;
 
 /**
  * The responses of one Generate call, come what may: what was lost on the way, because its replica died or drained, goes
@@ -50,9 +53,8 @@ export async function* resumedGeneration(
       if (!isFull || !progress.hasBegun) retries++;
       const isWorthIt = isFull ? waitsForQueue || progress.hasBegun : error.kind === "not-ready" || error.kind === "aborted";
       if (!isWorthIt || retries > (progress.hasBegun ? maxRetries : maxFirstRetries)) throw error;
-      onLoss?.(error, progress.tokenCount);
-      const wait = error.retryDelayMs ?? FIRST_RETRY_MS * 2 ** (retries - 1);
-      await sleep(wait, undefined, call.signal && { signal: call.signal }).catch(() => call.signal?.throwIfAborted());
+      if (progress.hasBegun) onLoss?.(error, progress.tokenCount);
+      await sleep(error.retryDelayMs ?? RETRY_MS, undefined, call.signal && { signal: call.signal }).catch(() => call.signal?.throwIfAborted());
     }
   }
 }

@@ -22,7 +22,8 @@ export interface TokenStreamOptions {
   readonly signal?: AbortSignal;
 }
 
-const DEFAULT_MAX_RETRIES = 5;
+/** Five seconds and more: the time that another replica takes to come up. */
+const DEFAULT_MAX_RETRIES = 50;
 
 /**
  * The tokens of a generation, come what may: a refused call is made again when the service says so, and one that was

@@ -59,9 +59,9 @@ type Happening =
 
 /**
  * How often the generator is asked again. A call that has not begun is its caller's to repeat, save that it may have met
- * a replica that is on its way out; a begun one is worth the time that another replica takes to come up.
+ * replicas that come up or go down, again and again; a begun one is worth the time that another replica takes to come up.
  */
-const PATIENCE = { maxRetries: 6, maxFirstRetries: 3, waitsForQueue: false } as const;
+const PATIENCE = { maxRetries: 60, maxFirstRetries: 20, waitsForQueue: false } as const;
 
 /** How previews are written: small, and soon. */
 export const PREVIEW_ENCODING: ValidEncoding = { format: ImageFormat.JPEG, quality: 80, includePrompt: false };

@@ -103,3 +103,17 @@ test("a consumer that leaves stops the generator", async () => {
   for await (const event of tokenStream(connection.client, { prompt: "a dog" })) if (event.type === "tokens") break;
   await told;
 });
+
+test("a begun image waits for a place in a full queue, however often it is told to", async () => {
+  const asked = answerBy(
+    async function* () {
+      yield fake.started(5n);
+      yield tokenChunk(0, 0, fake.tokensOf(0).slice(0, 4));
+      throw notReady("lost");
+    },
+    ...Array.from({ length: 3 }, () => () => { throw overloaded("the queue is full", 1); }),
+    (request) => fake.drawn(request),
+  );
+  assert.deepEqual(tokensOf(await collect({ prompt: "a dog" }, { maxRetries: 1 }), 0), fake.tokensOf(0));
+  assert.equal(asked.length, 5);
+});
