@@ -14,11 +14,12 @@ export interface Edge {
 export function openEdge(caller: string, peer: string): Edge {
   const up = { [ATTRIBUTES.from]: caller, [ATTRIBUTES.to]: peer };
   const down = { [ATTRIBUTES.from]: peer, [ATTRIBUTES.to]: caller };
+  const note = (bytes: number, edge: typeof up) => {
+    count(METRICS.edgeBytes, bytes, edge);
+    count(METRICS.edgeMessages, 1, edge);
+  };
   return {
-    meter: {
-      requested: (bytes) => count(METRICS.edgeBytes, bytes, up),
-      responded: (bytes) => count(METRICS.edgeBytes, bytes, down),
-    },
+    meter: { requested: (bytes) => note(bytes, up), responded: (bytes) => note(bytes, down) },
     async *middleware(call, options) {
       let waitedMs = 0;
       let waitingSince: number | undefined = performance.now();

@@ -125,6 +125,7 @@ export const METRICS = {
   encodeTime: { name: "ar_encode_seconds", type: "histogram", unit: "s", buckets: CALL, attributes: [ATTRIBUTES.preview], description: "Pixels to a file" },
 
   edgeBytes: { name: "ar_edge_bytes_total", type: "counter", unit: "By", attributes: EDGE, description: "Bytes of messages between two services, headers and framing left out" },
+  edgeMessages: { name: "ar_edge_messages_total", type: "counter", unit: "{message}", attributes: EDGE, description: "Messages between two services" },
   edgeWait: { name: "ar_edge_wait_seconds", type: "histogram", unit: "s", buckets: CALL, attributes: EDGE, description: "Time that a call's receiver waited for the sender's messages" },
   eventLoopDelay: { name: "ar_event_loop_delay_seconds", type: "gauge", unit: "s", description: "Longest delay of the event loop since the last reading" },
 } as const satisfies Readonly<Record<string, Metric>>;

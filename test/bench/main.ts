@@ -6,12 +6,13 @@ import { conversion } from "./conversion.js";
 import { engine } from "./engine.js";
 import { geneval } from "./geneval/geneval.js";
 import { previews } from "./previews.js";
+import { serving } from "./serving.js";
 import { simplear } from "./simplear/simplear.js";
 import { weights } from "./weights.js";
 import { whereTimeGoes, type BenchOptions } from "./where-time-goes.js";
 
 const BENCHES: Readonly<Record<string, (options: BenchOptions) => Promise<void>>> = {
-  conversion, engine, main: whereTimeGoes, previews, weights,
+  conversion, engine, main: whereTimeGoes, previews, serving, weights,
 };
 
 const HELP = `npm run bench -- NAME [--bundle DIR] [--rounds N] [--against DIR] [--guidance S] [--json]
@@ -21,10 +22,11 @@ const HELP = `npm run bench -- NAME [--bundle DIR] [--rounds N] [--against DIR] 
   geneval     how often a model's pictures show what was asked for; has flags of its own: \`geneval --help\`
   main        where the time goes from a prompt to a PNG, and what three services cost against one process
   previews    how far the pixels of finished rows in previews are from the final ones
+  serving     latency and throughput of 1, 4 and 16 clients through all services, what each edge carries, cancel and preview
   simplear    what a published size costs, beside other engines; has flags of its own: \`simplear --help\`
   weights     what the bundle's weight type costs and gains against another bundle's, such as its fp32 form
 
-Prints a table for people, then one line of JSON; with --json engine prints that line alone.
+Prints a table for people, then one line of JSON; with --json engine and serving print that line alone.
 `;
 
 await runCommand(async ({ signal }) => {
