@@ -18,6 +18,8 @@ export type ServiceName = (typeof SERVICE_NAMES)[number];
 export interface ServiceProcessOptions {
   /** Added to this process's own environment. */
   readonly env: Env;
+  /** A command that runs the one that follows it in another surrounding, such as `ip netns exec NAME`. */
+  readonly launcher?: readonly string[];
   /** Pass the service's log on to stderr. Its last lines are kept either way, for errors. */
   readonly showLog?: boolean;
   /** Gives up; the process is gone before `start` throws the reason. */
@@ -63,9 +65,10 @@ export class ServiceProcess {
     }
   }
 
-  private constructor(name: ServiceName, { env, showLog = false }: ServiceProcessOptions) {
+  private constructor(name: ServiceName, { env, launcher = [], showLog = false }: ServiceProcessOptions) {
     this.name = name;
-    this.#child = spawn(process.execPath, [serviceMain(name)], {
+    const [command, ...args] = [...launcher, process.execPath, serviceMain(name)];
+    this.#child = spawn(command, args, {
       env: { ...process.env, ...env },
       stdio: ["ignore", "pipe", "pipe", "ipc"],
       // Out of the terminal's reach: Ctrl-C comes to this process alone, which stops the services in order.
