@@ -1,5 +1,5 @@
 import sharp from "sharp";
-import { CELL_PIXELS, paste } from "#libs/training/render.js";
+import { CELL_PIXELS, paste, placementsOf } from "#libs/training/render.js";
 import type { Draws, Scene } from "#libs/training/scene.js";
 import { PICTURE_BYTES, SIDE, type Picture } from "./picture.js";
 import type { Atlas } from "./renders.js";
@@ -21,6 +21,7 @@ export const CONTROLS: Readonly<Record<string, (input: ControlInput) => Picture 
   "cut-paste halves": ({ atlas, scene, other, draws }) => halves(atlas, scene, other, draws),
   "patch shuffles": ({ atlas, scene, draws }) => shuffled(atlas.draw(scene, draws), draws.pick([8, 12, 16, 24]), draws),
   patchwork: ({ atlas, scene, other, draws }) => patchwork(atlas.draw(scene, draws), atlas.draw(other, draws), draws),
+  "shapeless blobs": ({ atlas, scene, draws }) => blobs(atlas, scene, draws),
   "dense collages": ({ atlas, scene, draws }) => collage(atlas, scene, draws),
   "shuffled prompts": ({ atlas, other, draws }) => atlas.draw(other, draws),
 };
@@ -70,6 +71,22 @@ function patchwork(a: Picture, b: Picture, draws: Draws): Picture {
   const cells = SIDE / CELL_PIXELS;
   const shares = Array.from({ length: cells * cells }, () => Number(draws.next() < 0.5));
   return mixed(a, b, (column, row) => shares[row * cells + column]!);
+}
+
+/** Something of the asked colour, or any, at the place of every asked object. */
+async function blobs(atlas: Atlas, scene: Scene, draws: Draws): Promise<Picture> {
+  const picture = atlas.canvas(scene.background);
+  for (const { item, column, row, cells } of placementsOf(scene, SIDE / CELL_PIXELS)) {
+    const { rgb } = atlas.colour(scene.items[item]!.colour ?? draws.pick(atlas.vocabulary.colours).name);
+    const [x, y, radius] = [(column + cells / 2) * CELL_PIXELS, (row + cells / 2) * CELL_PIXELS, cells * CELL_PIXELS * 0.36];
+    const waves = [1, 2, 3, 4].map((times) => ({ times, height: 0.4 * (draws.next() - 0.5), turn: 7 * draws.next() }));
+    for (let i = 0; i < SIDE * SIDE; i++) {
+      const [dx, dy] = [(i % SIDE) - x, Math.floor(i / SIDE) - y];
+      const edge = waves.reduce((sum, { times, height, turn }) => sum + height * Math.cos(times * Math.atan2(dy, dx) + turn), 1);
+      if (Math.hypot(dx, dy) < radius * edge) picture.set(rgb, i * 3);
+    }
+  }
+  return blurred(picture, 1.5);
 }
 
 /** The asked objects and many more, heaped. */

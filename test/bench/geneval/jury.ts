@@ -99,3 +99,10 @@ export function kappaOf(verdicts: readonly Verdict[]): number | undefined {
   const chance = first * second + (1 - first) * (1 - second);
   return chance === 1 ? undefined : (share(({ detector, template }) => detector === template) - chance) / (1 - chance);
 }
+
+/** What `judge` takes, from a function that makes one picture: `images` of them for each prompt. */
+export function picturesEach(
+  images: number, make: (place: number, image: number) => Promise<Picture>,
+): (place: number) => Promise<readonly Picture[]> {
+  return (place) => Promise.all(Array.from({ length: images }, (_, image) => make(place, image)));
+}

@@ -2,6 +2,7 @@ import { DEFAULT_BUNDLE } from "#libs/bundle/bundle.js";
 import { parseFlags } from "#libs/cli/command.js";
 import { floatFlag, hostPortFlag, integerFlag } from "#libs/cli/flags.js";
 import { invalidRequest } from "#libs/errors/errors.js";
+import { JUDGE_FOLDER } from "./detector.js";
 import { SUITES, type Suite } from "./prompts.js";
 
 /** What the benchmark is asked for. */
@@ -25,6 +26,10 @@ export interface GenevalOptions {
   readonly isJson: boolean;
   /** Judge what must be refused instead of a model. */
   readonly areControls: boolean;
+  /** The encoder that belongs to the model's decoder; without one the codec is not measured. */
+  readonly encoderFile?: string;
+  /** A network for distances between sets of pictures; without one they are not measured. */
+  readonly featuresFile?: string;
   /** Write fresh renders of the prompts to this file instead of judging a model. */
   readonly rendersFile?: string;
   /** Judge the pictures of this file instead of a model's. */
@@ -45,6 +50,8 @@ Makes pictures of 553 prompts in GenEval's six tasks (arXiv 2310.11513) and has 
   --guidance S, --temperature T, --top-k K, --top-p P   instead of the bundle's own settings
   --out DIR           where pictures, sheet and report go; a run that was stopped goes on from there (default out/geneval)
   --json              print only the report, as one line of JSON
+  --encoder FILE      the encoder that belongs to the model's decoder, for the codec's own scores (there for the embedded model)
+  --features FILE     a network from uint8 [B, 96, 96, 3] to \`features\`, for Fréchet and kernel distances
   --controls          judge pictures that must be refused
   --renders FILE      write fresh renders of the prompts as bytes [N, 96, 96, 3]
   --pictures FILE     judge such a file
@@ -61,12 +68,13 @@ export function parseGenevalOptions(args: readonly string[]): GenevalOptions | u
       suite: { type: "string", default: "seen" }, limit: text, images: text, bundle: { type: "string", default: DEFAULT_BUNDLE },
       target: text, parallel: text, guidance: text, temperature: text, "top-k": text, "top-p": text,
       out: { type: "string", default: "out/geneval" }, json: { type: "boolean" }, controls: { type: "boolean" }, renders: text,
-      pictures: text, help: { type: "boolean" },
+      pictures: text, encoder: text, features: text, help: { type: "boolean" },
     },
   });
   if (values.help) return undefined;
   const suite = SUITES.find((name) => name === values.suite);
   if (suite === undefined) throw invalidRequest("--suite", `one of ${SUITES.join(", ")}`, values.suite);
+  const isEmbedded = values.bundle === DEFAULT_BUNDLE && values.target === undefined;
   return {
     suite, bundle: values.bundle, folder: values.out, isJson: values.json ?? false, areControls: values.controls ?? false,
     images: integerFlag("--images", values.images, { min: 1, max: 64 }) ?? 4,
@@ -79,7 +87,8 @@ export function parseGenevalOptions(args: readonly string[]): GenevalOptions | u
     }),
     ...given({
       limit: integerFlag("--limit", values.limit, { min: 1, max: 553 }), target: hostPortFlag("--target", values.target),
-      rendersFile: values.renders, picturesFile: values.pictures,
+      encoderFile: values.encoder ?? (isEmbedded ? `${JUDGE_FOLDER}encoder.onnx` : undefined),
+      featuresFile: values.features, rendersFile: values.renders, picturesFile: values.pictures,
     }),
   };
 }

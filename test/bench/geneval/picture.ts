@@ -1,4 +1,4 @@
-import sharp from "sharp";
+import sharp, { type Sharp } from "sharp";
 
 /** Side of the pictures that both judges look at, in pixels. */
 export const SIDE = 96;
@@ -11,11 +11,17 @@ export const PICTURE_BYTES = SIDE * SIDE * 3;
 
 /** Read an encoded picture of any size; one of 96 pixels is left exactly as it is. */
 export async function readPicture(encoded: Uint8Array): Promise<Picture> {
-  const image = sharp(encoded).flatten({ background: "#ffffff" }).resize(SIDE, SIDE, { fit: "fill", kernel: "lanczos3" });
-  return new Uint8Array(await image.toColourspace("srgb").raw({ depth: "uchar" }).toBuffer());
+  return bytesOf(sharp(encoded).flatten({ background: "#ffffff" }), { height: SIDE, width: SIDE });
 }
 
-/** A picture as a PNG file. */
-export async function pngOf(picture: Picture): Promise<Uint8Array> {
-  return sharp(picture, { raw: { width: SIDE, height: SIDE, channels: 3 } }).png().toBuffer();
+/** A picture at a model's own size, `[height, width, 3]`; one that has that size is left exactly as it is. */
+export async function resizePicture(
+  picture: Picture, size: { readonly height: number; readonly width: number },
+): Promise<Uint8Array> {
+  return bytesOf(sharp(picture, { raw: { width: SIDE, height: SIDE, channels: 3 } }), size);
+}
+
+async function bytesOf(image: Sharp, { height, width }: { readonly height: number; readonly width: number }): Promise<Uint8Array> {
+  const resized = image.resize(width, height, { fit: "fill", kernel: "lanczos3" }).toColourspace("srgb");
+  return new Uint8Array(await resized.raw({ depth: "uchar" }).toBuffer());
 }

@@ -1,6 +1,8 @@
 import { join } from "node:path";
 import { writeOutFile } from "#libs/cli/out-files.js";
 import { rounded, table } from "../table.js";
+import type { CodecQuality } from "./codec-quality.js";
+import type { Quality } from "./feature-network.js";
 import type { Judgement } from "./jury.js";
 import type { GenevalOptions } from "./options.js";
 import type { Picture } from "./picture.js";
@@ -14,6 +16,10 @@ export interface GenevalReport {
   /** Pictures of each prompt. */
   readonly images?: number;
   readonly settings?: object;
+  /** How much its codec alone loses. */
+  readonly codec?: CodecQuality["numbers"];
+  /** How its pictures lie among renders. */
+  readonly quality?: Quality;
   /** By what was judged; the first one is what the run was about, the others are what to compare it with. */
   readonly judgements: Readonly<Record<string, Judgement>>;
 }
@@ -26,6 +32,7 @@ export function printReport(options: GenevalOptions, report: GenevalReport): voi
       ["", "mean", "from", "to", ...TASKS, "template", "both", "kappa"],
       ...Object.entries(report.judgements).map(([name, judgement]) => [name, ...cellsOf(judgement)]),
     ]));
+    process.stdout.write(`\n${numbersOf(report)}`);
   }
   process.stdout.write(`${JSON.stringify(summaryOf(report))}\n`);
 }
@@ -40,6 +47,21 @@ export async function writeReport(
   const json = { ...summaryOf(report), prompts: rows };
   await writeOutFile(join(folder, "report.json"), Buffer.from(`${JSON.stringify(json, undefined, 1)}\n`));
   await writeOutFile(join(folder, "sheet.png"), await verdictSheet(prompts, verdicts, picturesOf));
+}
+
+/** What was measured beside the judges, a line each. */
+function numbersOf({ codec, quality }: GenevalReport): string {
+  const lines = [];
+  if (codec !== undefined) {
+    lines.push(`codec: ${codec.psnrDb.toFixed(1)} dB, SSIM ${codec.ssim.toFixed(3)}, ${(100 * codec.codesUsed).toFixed(0)} % of its codes in use`);
+  }
+  if (quality !== undefined) {
+    const { network, frechet, frechetFloor, kernel, kernelFloor, nearestTraining, nearestTrainingFloor } = quality;
+    lines.push(`distance by ${network}: Fréchet ${frechet.toPrecision(3)} (renders ${frechetFloor.toPrecision(3)}), \
+kernel ${kernel.toPrecision(3)} (renders ${kernelFloor.toPrecision(3)})`);
+    lines.push(`cosine with the nearest training render: ${nearestTraining.toFixed(3)} (renders ${nearestTrainingFloor.toFixed(3)})`);
+  }
+  return lines.map((line) => `${line}\n`).join("");
 }
 
 function cellsOf({ scores, template, both, kappa }: Judgement): string[] {
