@@ -19,7 +19,7 @@ const LINES = 4;
  * @param stream where to show it; whoever made it closes it.
  * @param unit what is counted.
  */
-export function openProgress(stream: NodeJS.WriteStream, unit: "tokens" | "MB" | "prompts"): Progress {
+export function openProgress(stream: NodeJS.WriteStream, unit: "tokens" | "MB" | "prompts" | "requests"): Progress {
   return stream.isTTY ? barOn(stream, unit) : linesOn(stream, unit);
 }
 

@@ -46,12 +46,10 @@ export async function startTestStack(options: { readonly bundle?: string; readon
     client,
     async restart(name) {
       const { tokenizer, generator } = stack;
-      const process = await ServiceProcess.start(name, {
-        env: {
-          ...env, TESSERA_ADDRESS: stack[name].address, TESSERA_TOKENIZER_ADDRESS: tokenizer.address,
-          TESSERA_GENERATOR_ADDRESS: generator.address,
-        },
-      });
+      const own = {
+        TESSERA_ADDRESS: stack[name].address, TESSERA_TOKENIZER_ADDRESS: tokenizer.address, TESSERA_GENERATOR_ADDRESS: generator.address,
+      };
+      const process = await ServiceProcess.start(name, { env: { ...env, ...own } });
       stack = { ...stack, [name]: process };
     },
     async stop() {
