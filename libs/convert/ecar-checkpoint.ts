@@ -2,8 +2,7 @@ import { join } from "node:path";
 import { Fields } from "#libs/json/fields.js";
 import type { LinearWeights } from "#libs/onnx/linear.js";
 import { cellCounts, parseEcarConfig, type EcarConfig } from "./ecar-config.js";
-import type { Qwen2Layer } from "./qwen2-checkpoint.js";
-import { readLinear, readQwen2Layer } from "./qwen2-layer.js";
+import { readLinear, readQwen2Layer, type Qwen2Layer } from "./qwen2-layer.js";
 import { readSafetensorsFolder } from "./safetensors.js";
 import type { ReadObserver, TensorSource } from "./tensor-source.js";
 

@@ -2,9 +2,7 @@ import { jumpAfter } from "#libs/flow/schedule.js";
 import type { LatentSection, StageSection } from "#libs/bundle/stage-manifest.js";
 import type { Fields } from "#libs/json/fields.js";
 import { parseQwen2Config, type Qwen2Config } from "./qwen2-config.js";
-
-/** Sizes of the flow head's layers. */
-export type FlowHeadConfig = Omit<Qwen2Config, "vocabularySize" | "maxPositions" | "tiedHead">;
+import type { Qwen2LayerShape } from "./qwen2-layer.js";
 
 /** What an E-CAR checkpoint's `config.json` says; `libs/training/ecar_model.py` tells what the networks compute. */
 export interface EcarConfig {
@@ -13,7 +11,7 @@ export interface EcarConfig {
   readonly tokenMapChannels: number;
   readonly maxPromptTokens: number;
   readonly transformer: Qwen2Config;
-  readonly flowHead: FlowHeadConfig;
+  readonly flowHead: Qwen2LayerShape;
   readonly time: TimeFeatures;
 }
 
@@ -90,7 +88,7 @@ function parseTransformer(fields: Fields): Qwen2Config {
   return config;
 }
 
-function parseFlowHead(fields: Fields): FlowHeadConfig {
+function parseFlowHead(fields: Fields): Qwen2LayerShape {
   const hiddenSize = fields.integer("hidden_size", 1);
   const heads = fields.integer("num_attention_heads", 1);
   const keyValueHeads = fields.integer("num_key_value_heads", 1, heads);

@@ -6,7 +6,7 @@ import { linear, stackLinear } from "#libs/onnx/linear.js";
 import { rmsNorm } from "#libs/onnx/rms-norm.js";
 import { rotate, type Rotation } from "#libs/onnx/rope.js";
 import { swiglu } from "#libs/onnx/swiglu.js";
-import type { Qwen2Layer } from "./qwen2-checkpoint.js";
+import type { Qwen2Layer } from "./qwen2-layer.js";
 
 /** Sizes of a layer, and how it is stored. */
 export interface LayerShape extends AttentionShape {

@@ -1,26 +1,12 @@
 import { join } from "node:path";
 import { Fields } from "#libs/json/fields.js";
-import type { LinearWeights } from "#libs/onnx/linear.js";
-import type { SwigluWeights } from "#libs/onnx/swiglu.js";
 import { parseQwen2Config, type Qwen2Config } from "./qwen2-config.js";
+import { readQwen2Layer, type Qwen2Layer } from "./qwen2-layer.js";
 import { readSafetensorsFolder } from "./safetensors.js";
 import type { ReadObserver, TensorSource } from "./tensor-source.js";
 
 const EMBEDDING = "model.embed_tokens.weight";
 const HEAD = "lm_head.weight";
-
-/** The weights of one transformer layer. */
-export interface Qwen2Layer {
-  /** `[hidden]`. */
-  readonly attentionNorm: Float32Array;
-  readonly query: LinearWeights;
-  readonly key: LinearWeights;
-  readonly value: LinearWeights;
-  readonly output: LinearWeights;
-  /** `[hidden]`. */
-  readonly feedForwardNorm: Float32Array;
-  readonly feedForward: SwigluWeights;
-}
 
 /** A Hugging Face Qwen2 checkpoint. Arrays are read when asked for, so that a large one never lies in memory whole. */
 export class Qwen2Checkpoint {
@@ -68,25 +54,8 @@ export class Qwen2Checkpoint {
     return this.#tensors.floats("model.norm.weight", [this.config.hiddenSize]);
   }
 
-  async layer(index: number): Promise<Qwen2Layer> {
-    const { hiddenSize, intermediateSize, heads, keyValueHeads, headSize } = this.config;
-    const prefix = `model.layers.${index}`;
-    const norm = (name: string): Promise<Float32Array> => this.#tensors.floats(`${prefix}.${name}.weight`, [hiddenSize]);
-    const projection = (name: string, rows: number): Promise<LinearWeights> =>
-      this.#linear(`${prefix}.self_attn.${name}`, rows, hiddenSize, true);
-    return {
-      attentionNorm: await norm("input_layernorm"),
-      query: await projection("q_proj", heads * headSize),
-      key: await projection("k_proj", keyValueHeads * headSize),
-      value: await projection("v_proj", keyValueHeads * headSize),
-      output: await this.#linear(`${prefix}.self_attn.o_proj`, hiddenSize, heads * headSize, false),
-      feedForwardNorm: await norm("post_attention_layernorm"),
-      feedForward: {
-        gate: await this.#linear(`${prefix}.mlp.gate_proj`, intermediateSize, hiddenSize, false),
-        up: await this.#linear(`${prefix}.mlp.up_proj`, intermediateSize, hiddenSize, false),
-        down: await this.#linear(`${prefix}.mlp.down_proj`, hiddenSize, intermediateSize, false),
-      },
-    };
+  layer(index: number): Promise<Qwen2Layer> {
+    return readQwen2Layer(this.#tensors, `model.layers.${index}`, this.config);
   }
 
   /** Call when all is read. @throws mismatch naming arrays that this network has no use for. */
@@ -96,10 +65,5 @@ export class Qwen2Checkpoint {
 
   get #tableShape(): readonly number[] {
     return [this.config.vocabularySize, this.config.hiddenSize];
-  }
-
-  async #linear(name: string, rows: number, columns: number, hasBias: boolean): Promise<LinearWeights> {
-    const weight = await this.#tensors.floats(`${name}.weight`, [rows, columns]);
-    return hasBias ? { weight, rows, columns, bias: await this.#tensors.floats(`${name}.bias`, [rows]) } : { weight, rows, columns };
   }
 }

@@ -1,7 +1,23 @@
 import type { LinearWeights } from "#libs/onnx/linear.js";
-import type { Qwen2Layer } from "./qwen2-checkpoint.js";
+import type { SwigluWeights } from "#libs/onnx/swiglu.js";
 import type { Qwen2Config } from "./qwen2-config.js";
 import type { TensorSource } from "./tensor-source.js";
+
+/** The weights of one transformer layer. */
+export interface Qwen2Layer {
+  /** `[hidden]`. */
+  readonly attentionNorm: Float32Array;
+  readonly query: LinearWeights;
+  readonly key: LinearWeights;
+  readonly value: LinearWeights;
+  readonly output: LinearWeights;
+  /** `[hidden]`. */
+  readonly feedForwardNorm: Float32Array;
+  readonly feedForward: SwigluWeights;
+}
+
+/** Sizes that a layer is made of. */
+export type Qwen2LayerShape = Omit<Qwen2Config, "vocabularySize" | "maxPositions" | "tiedHead">;
 
 /** One linear layer under PyTorch's names. @throws mismatch naming the array that is missing or misshapen. */
 export async function readLinear(
@@ -14,7 +30,7 @@ export async function readLinear(
 /** One transformer layer under Hugging Face's names. @param prefix where it is, e.g. `model.layers.0`. */
 export async function readQwen2Layer(
   tensors: TensorSource, prefix: string,
-  { hiddenSize, intermediateSize, heads, keyValueHeads, headSize }: Omit<Qwen2Config, "vocabularySize" | "maxPositions" | "tiedHead">,
+  { hiddenSize, intermediateSize, heads, keyValueHeads, headSize }: Qwen2LayerShape,
 ): Promise<Qwen2Layer> {
   const norm = (name: string): Promise<Float32Array> => tensors.floats(`${prefix}.${name}.weight`, [hiddenSize]);
   const projection = (name: string, count: number): Promise<LinearWeights> =>

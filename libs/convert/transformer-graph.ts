@@ -7,8 +7,9 @@ import { rotate, rotation, type Rotation } from "#libs/onnx/rope.js";
 import { swiglu } from "#libs/onnx/swiglu.js";
 import type { WeightFile } from "#libs/onnx/weight-file.js";
 import { halvesFromFloats } from "#libs/tensor/half.js";
-import type { Qwen2Checkpoint, Qwen2Layer } from "./qwen2-checkpoint.js";
+import type { Qwen2Checkpoint } from "./qwen2-checkpoint.js";
 import type { Qwen2Config } from "./qwen2-config.js";
+import type { Qwen2Layer } from "./qwen2-layer.js";
 
 /** Which part of the vocabulary are image tokens, and how weight matrices are stored. */
 export interface TransformerOptions {
