@@ -17,6 +17,7 @@ import { startTokenizer } from "#services/tokenizer/start.js";
 import { anyCall, Dice } from "#test/doubles/fuzz.js";
 import { RawClient, type RawCall, type RawOutcome } from "#test/doubles/raw-call.js";
 import { tinyBundle } from "#test/fixtures/tiny-bundle.js";
+import { tinyStageBundle } from "#test/fixtures/tiny-stage-bundle.js";
 
 /** TESSERA_FUZZ_SEED finds a failure again; TESSERA_FUZZ_SECONDS looks longer, for each service. */
 const SEED = Number(process.env["TESSERA_FUZZ_SEED"] || 1);
@@ -30,21 +31,34 @@ const HEAP_GROWTH_BYTES = 24 * 2 ** 20;
 /** UNKNOWN means that an error got past our mapping. */
 const UNKNOWN = 2;
 
-let tokenizer: RunningService;
-let generator: RunningService;
-let decoder: RunningService;
+/** The services of one bundle. */
+interface Trio {
+  readonly tokenizer: RunningService;
+  readonly generator: RunningService;
+  readonly decoder: RunningService;
+}
+
+let tokens: Trio;
+let stages: Trio;
+
+async function startTrio(bundleFolder: string): Promise<Trio> {
+  const address = "127.0.0.1:0";
+  const tokenizer = await startTokenizer({ address, bundleFolder });
+  const config = readGeneratorConfig({ TESSERA_BUNDLE: bundleFolder, TESSERA_TOKENIZER_ADDRESS: tokenizer.address });
+  const generator = await startGenerator({ ...config, address, maxQueueLength: DEFAULT_MAX_QUEUE_LENGTH });
+  const decoder = await startDecoder({ address, bundleFolder, generatorAddress: generator.address, threads: 1, provider: "cpu" });
+  return { tokenizer, generator, decoder };
+}
 
 before(async () => {
-  const bundleFolder = await tinyBundle();
-  const address = "127.0.0.1:0";
-  tokenizer = await startTokenizer({ address, bundleFolder });
-  const config = readGeneratorConfig({ TESSERA_BUNDLE: bundleFolder, TESSERA_TOKENIZER_ADDRESS: tokenizer.address });
-  generator = await startGenerator({ ...config, address, maxQueueLength: DEFAULT_MAX_QUEUE_LENGTH });
-  decoder = await startDecoder({ address, bundleFolder, generatorAddress: generator.address, threads: 1, provider: "cpu" });
+  tokens = await startTrio(await tinyBundle());
+  stages = await startTrio(await tinyStageBundle());
 });
 
 after(async () => {
-  for (const service of [decoder, generator, tokenizer]) await service.stop(0);
+  for (const { decoder, generator, tokenizer } of [tokens, stages]) {
+    for (const service of [decoder, generator, tokenizer]) await service.stop(0);
+  }
 });
 
 setFlagsFromString("--expose-gc");
@@ -90,7 +104,9 @@ async function fuzz(address: string, service: GenService<GenServiceMethods>, see
 }
 
 const TARGETS = [
-  ["tokenizer", () => tokenizer, TokenizerService], ["generator", () => generator, GeneratorService], ["decoder", () => decoder, DecoderService],
+  ["tokenizer", () => tokens.tokenizer, TokenizerService],
+  ["generator", () => tokens.generator, GeneratorService], ["generator of stages", () => stages.generator, GeneratorService],
+  ["decoder", () => tokens.decoder, DecoderService], ["decoder of stages", () => stages.decoder, DecoderService],
 ] as const;
 
 for (const [name, target, service] of TARGETS) {
@@ -110,13 +126,15 @@ for (const [name, target, service] of TARGETS) {
   });
 }
 
-test("after all that the generator is idle, and a proper request is served", async (t) => {
-  const info = connect(GeneratorService, generator.address);
-  const { client, close } = connect(DecoderService, decoder.address);
-  t.after(() => [info.close(), close()]);
-  const events = [];
-  for await (const { event } of client.generateImage({ generation: { prompt: "a dog", seed: 1n } })) events.push(event.case);
-  assert.equal(events.at(-1), "imageFinished");
-  const { queueLength, running } = await info.client.getGeneratorInfo({});
-  assert.deepEqual([queueLength, running], [0, 0]);
-});
+for (const [name, trio] of [["tokens", () => tokens], ["stages", () => stages]] as const) {
+  test(`after all that the generator of ${name} is idle, and a proper request is served`, async (t) => {
+    const info = connect(GeneratorService, trio().generator.address);
+    const { client, close } = connect(DecoderService, trio().decoder.address);
+    t.after(() => [info.close(), close()]);
+    const events = [];
+    for await (const { event } of client.generateImage({ generation: { prompt: "a dog", seed: 1n } })) events.push(event.case);
+    assert.equal(events.at(-1), "imageFinished");
+    const { queueLength, running } = await info.client.getGeneratorInfo({});
+    assert.deepEqual([queueLength, running], [0, 0]);
+  });
+}
