@@ -142,6 +142,21 @@ for (const each of CASES) {
   });
 }
 
+test("a query that is given up while it waits is never run; its neighbours are", async () => {
+  const query = async (stage: number): Promise<FlowQuery> => (
+    { stage, latent: await latentOf(`guided/start.${stage}`, stage), time: 0.5, tokenMap: await mapOf("guided", "conditional", stage) }
+  );
+  const [coarse, fine] = [await query(0), await query(1)];
+  const [coarseAlone, fineAlone] = [await head.velocity(coarse), await head.velocity(fine)];
+  const abort = new AbortController();
+  const asked = [head.velocity(coarse), head.velocity(fine, { signal: abort.signal }), head.velocity(fine), head.velocity(coarse)];
+  const all = Promise.allSettled(asked);
+  abort.abort(new Error("left"));
+  const [first, left, second, again] = await all;
+  assert.ok(left.status === "rejected" && (left.reason as Error).message === "left");
+  assert.deepEqual([first, second, again].map((outcome) => outcome.status === "fulfilled" && outcome.value), [coarseAlone, fineAlone, coarseAlone]);
+});
+
 test("an image's maps are the same beside other images, bit by bit", async () => {
   const first = await rowsOf(CASES[0], 0, []);
   const others = await rowsOf(CASES[3], 0, []);

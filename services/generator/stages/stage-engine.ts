@@ -3,9 +3,10 @@ import { aborted, AppError, deadlineExceeded, invariant, notReady, overloaded } 
 import { latentSize, type Latent, type LatentShape } from "#libs/flow/latent.js";
 import { estimate, isHopeless, type Estimate } from "../engine/admission.js";
 import { inTurn } from "../engine/scheduler.js";
+import { sharedRows } from "./shared-rows.js";
 import type { StageRequest } from "./stage-generation.js";
 import { StageJob } from "./stage-job.js";
-import type { StageLayout, StageModel, StageOutput, StageRow } from "./stage-model.js";
+import type { StageLayout, StageModel, StageOutput } from "./stage-model.js";
 import { StagedImage } from "./staged-image.js";
 
 /** How much a stage engine may hold. */
@@ -36,6 +37,9 @@ export interface StagePass {
   readonly rows: number;
   readonly ms: number;
 }
+
+/** Tokens of one pass: from there on a processor gains nothing by more, and whoever comes next would wait. */
+const PASS_TOKENS = 4096;
 
 /** How much the latest stage counts in the pace. */
 const WEIGHT = 0.1;
@@ -212,13 +216,17 @@ export class StageEngine {
     this.#isWorking = false;
   }
 
-  /** All that is ready for the stage of the most urgent image, the longest ready of several. */
+  /** What is ready for the stage of the most urgent image, the longest ready of several, as far as a pass has room. */
   #nextBatch(): readonly StagedImage[] {
-    const ready = this.#images("ready");
-    if (ready.length === 0) return [];
-    const turns = ready.map((image) => ({ id: image.id, rows: image.rows, priority: image.priority, arrivedAt: image.readyAt, image }));
-    const [{ image: first }] = inTurn(turns, performance.now());
-    return ready.filter(({ stage, textCount }) => stage === first.stage && textCount === first.textCount);
+    const ready = this.#images("ready")
+      .map((image) => ({ id: image.id, rows: image.rows, priority: image.priority, arrivedAt: image.readyAt, image }));
+    const turns = inTurn(ready, performance.now()).map(({ image }) => image);
+    if (turns.length === 0) return [];
+    const [{ stage, textCount, nextRows }] = turns;
+    const { height, width } = this.layout.latents[stage];
+    const tokens = nextRows.length * (height * width + (stage === 0 ? textCount : 0));
+    const alike = turns.filter((image) => image.stage === stage && image.textCount === textCount);
+    return alike.slice(0, Math.max(1, Math.floor(PASS_TOKENS / tokens)));
   }
 
   async #pass(batch: readonly StagedImage[]): Promise<void> {
@@ -276,23 +284,4 @@ export class StageEngine {
   #learnPace({ readyAt }: StagedImage): void {
     this.#msPerStage += WEIGHT * (performance.now() - readyAt - this.#msPerStage);
   }
-}
-
-/**
- * The rows of a pass, and which of them each image's branches are. Equal prompts at the first stage are one row: the images
- * of a request, and above all the unconditional branch.
- */
-function sharedRows(batch: readonly StagedImage[]): {
-  readonly rows: readonly StageRow[]; readonly places: ReadonlyMap<StagedImage, readonly number[]>;
-} {
-  const rows: StageRow[] = [];
-  const known = new Map<string, number>();
-  const placeOf = (row: StageRow): number => {
-    const key = row.tokens.join();
-    const place = row.latent === undefined ? known.get(key) : undefined;
-    if (place !== undefined) return place;
-    known.set(key, rows.length);
-    return rows.push(row) - 1;
-  };
-  return { places: new Map(batch.map((image) => [image, image.nextRows.map(placeOf)])), rows };
 }
