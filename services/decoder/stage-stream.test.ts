@@ -131,10 +131,14 @@ for (const [name, events] of BROKEN) {
   });
 }
 
+function refuse(): Iterable<Event> {
+  throw overloaded("full", 5);
+}
+
 test("a generator with another bundle, that refuses, or that ends early, is told as it is", async () => {
   const another: Event = { case: "started", value: { model: { digest: "e".repeat(64) }, imageTokenCount: 5 } };
   await assert.rejects(collect(new Neighbours(async function* () { yield another; })), { kind: "mismatch" });
-  await assert.rejects(collect(new Neighbours(async function* () { throw overloaded("full", 5); })), { kind: "overloaded", retryDelayMs: 5 });
+  await assert.rejects(collect(new Neighbours(async function* () { yield* refuse(); })), { kind: "overloaded", retryDelayMs: 5 });
   await assert.rejects(collect(new Neighbours(async function* () { yield started; })), { kind: "aborted", message: /before image 0 was complete/ });
 });
 

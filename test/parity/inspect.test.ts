@@ -79,10 +79,10 @@ test("bad input is named, ends with 2 or 1 and leaves no file", async () => {
     ["logits", { tokens: [1] }, 2, /`--ids prompt` must be a list of whole numbers, got "undefined"/],
     ["logits", [307, 308], 2, /`--ids` must be a prompt of at least one text id/],
     ["logits", [0, 343], 2, /`--ids\[1\]` must be a whole number 0 \.\. 342/],
-    ["logits", new Array(8193).fill(0), 2, /`--ids` must be at most 8192 positions, got 8193/],
+    ["logits", Array.from({ length: 8193 }, () => 0), 2, /`--ids` must be at most 8192 positions, got 8193/],
     ["logits", "{", 1, /in\.json: must be a JSON list or object/],
     ["pixels", [1, 2, 3], 2, /`--tokens` must be 3 x 5 image tokens, got 3/],
-    ["pixels", new Array(15).fill(1.5), 2, /`--tokens\[0\]` must be a whole number 0 \.\. 35, got "1\.5"/],
+    ["pixels", Array.from({ length: 15 }, () => 1.5), 2, /`--tokens\[0\]` must be a whole number 0 \.\. 35, got "1\.5"/],
   ] as const;
   for (const [what, input, expected, message] of cases) {
     const { code, stderr } = await inspect(what, input, ...(what === "pixels" ? ["--grid", "3x5"] : []));
