@@ -79,8 +79,7 @@ export type GenerateImageRequest = Message<"tessera.v1.GenerateImageRequest"> & 
 
   /**
    * Send each image's tokens along with it, and with its progress: what has come when a call breaks continues the image,
-   * as its prefix. UNIMPLEMENTED for continuous
-   * tokens.
+   * as its prefix. UNIMPLEMENTED for continuous tokens.
    *
    * @generated from field: bool include_tokens = 4;
    */
