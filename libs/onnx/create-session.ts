@@ -12,6 +12,11 @@ export interface SessionOptions {
   readonly threads?: number;
   /** Default "cpu". */
   readonly provider?: ExecutionProvider;
+  /**
+   * Leave the weights where they lie in the file, mapped, instead of packing a copy for the processor: loading takes a small
+   * part of the time and processes share the memory, but each step reads more slowly. Default false.
+   */
+  readonly mapWeights?: boolean;
 }
 
 const PROVIDERS: readonly string[] = ["cpu", "cuda"] satisfies readonly ExecutionProvider[];
@@ -24,7 +29,7 @@ const PROVIDERS: readonly string[] = ["cpu", "cuda"] satisfies readonly Executio
  *   for options out of range, "internal" when ONNX Runtime refuses the graph. Every message about a file names it.
  */
 export async function createInferenceSession(path: string, options: SessionOptions = {}): Promise<InferenceSession> {
-  const { threads = 1, provider = "cpu" } = options;
+  const { threads = 1, provider = "cpu", mapWeights = false } = options;
   if (!Number.isInteger(threads) || threads < 1) {
     throw invalidRequest("threads", "a whole number >= 1", threads);
   }
@@ -33,13 +38,13 @@ export async function createInferenceSession(path: string, options: SessionOptio
   }
   if (!existsSync(path)) throw notFound(`graph file ${path} does not exist`);
   try {
-    return await InferenceSession.create(path, runtimeOptions(threads, provider));
+    return await InferenceSession.create(path, runtimeOptions({ threads, provider, mapWeights }));
   } catch (cause) {
     throw loadError(path, provider, cause);
   }
 }
 
-function runtimeOptions(threads: number, provider: ExecutionProvider): InferenceSession.SessionOptions {
+function runtimeOptions({ threads, provider, mapWeights }: Required<SessionOptions>): InferenceSession.SessionOptions {
   return {
     executionProviders: provider === "cuda" ? ["cuda", "cpu"] : ["cpu"],
     graphOptimizationLevel: "all",
@@ -47,7 +52,7 @@ function runtimeOptions(threads: number, provider: ExecutionProvider): Inference
     interOpNumThreads: 1,
     logSeverityLevel: 3,
     // A worker that spins between steps starves the neighbours that share its cores.
-    extra: { session: { intra_op: { allow_spinning: "0" } } },
+    extra: { session: { intra_op: { allow_spinning: "0" }, ...(mapWeights && { disable_prepacking: "1" }) } },
   };
 }
 

@@ -31,6 +31,8 @@ export interface TransformerCost {
   /** The graph and the weights beside it. */
   readonly fileBytes: number;
   readonly loadMs: number;
+  /** The same with its weights mapped from the file. */
+  readonly mappedLoadMs: number;
   /** Both prompts of a guided pair. */
   readonly prefillMs: number;
   readonly steps: readonly StepTime[];
@@ -74,7 +76,13 @@ async function measure(folder: string, { pasts, steps, promptLength = 32, thread
     }
     times.push({ past, leastMs: Math.min(...taken), medianMs: median(taken) });
   }
-  return { fileBytes, loadMs, prefillMs, steps: times, ...(await memory()) };
+  const used = await memory();
+  await runner.close();
+  const mappedStart = performance.now();
+  const mapped = await TransformerRunner.open(path(file), manifest.transformer, { threads, mapWeights: true });
+  const mappedLoadMs = performance.now() - mappedStart;
+  await mapped.close();
+  return { fileBytes, loadMs, mappedLoadMs, prefillMs, steps: times, ...used };
 }
 
 /** Of this process, in bytes. */

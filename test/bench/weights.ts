@@ -35,6 +35,7 @@ export async function weights({ bundle, against, rounds, guidance }: BenchOption
     ["", ...names],
     ["file MB", ...costs.map(({ fileBytes }) => (fileBytes / 1e6).toFixed(1))],
     ["load ms", ...costs.map(({ loadMs }) => loadMs.toFixed(0))],
+    ["load mapped ms", ...costs.map(({ mappedLoadMs }) => mappedLoadMs.toFixed(0))],
     ["resident MB", ...costs.map(({ residentBytes }) => (residentBytes / 1e6).toFixed(0))],
     ["guided step ms", ...costs.map(({ steps }) => steps[0].medianMs.toFixed(2))],
     ...Object.entries(distance).map(([name, value]) => [name, "", value.toPrecision(3)]),

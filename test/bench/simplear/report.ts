@@ -19,9 +19,10 @@ export function printReport(report: SimplearReport): void {
 
 function costTable(weights: readonly WeightReport[]): string {
   return table([
-    ["weights", "file MB", "load s", "resident MB", "peak MB", "prefill ms", "mean error", "max error", "KL nats", "same draws"],
+    ["weights", "file MB", "load s", "mapped s", "resident MB", "peak MB", "prefill ms", "mean error", "max error", "KL nats", "same draws"],
     ...weights.map(({ weights: type, cost, distance }) => [
-      type, (cost.fileBytes / 1e6).toFixed(0), (cost.loadMs / 1000).toFixed(1), (cost.residentBytes / 1e6).toFixed(0),
+      type, (cost.fileBytes / 1e6).toFixed(0), (cost.loadMs / 1000).toFixed(1),
+      (cost.mappedLoadMs / 1000).toFixed(1), (cost.residentBytes / 1e6).toFixed(0),
       (cost.peakBytes / 1e6).toFixed(0), cost.prefillMs.toFixed(0), distance?.meanLogitError.toPrecision(2) ?? "",
       distance?.maxLogitError.toPrecision(2) ?? "", distance?.divergenceNats.toPrecision(2) ?? "", distance?.sameDraws.toFixed(3) ?? "",
     ]),
