@@ -69,6 +69,22 @@ test("a full queue refuses at once, with a time after which to come back", async
   });
 });
 
+test("cancelling gives the turn to the next request, whether at work or waiting", async (t) => {
+  await untilIdle();
+  const open = opener(t);
+  const first = open(LONG);
+  await first.until(isStarted);
+  const second = open(LONG);
+  await second.until(isPlace(1));
+  const third = open();
+  await third.until(isPlace(2));
+  await second.cancel();
+  await third.until(isPlace(1));
+  await first.cancel();
+  assert.equal((await third.whole()).events.at(-1)!.case, "imageFinished");
+  await untilIdle();
+});
+
 test("a deadline that can't hold is refused at once with the estimate, one that can is kept", async (t) => {
   await untilIdle();
   const open = opener(t);
