@@ -1,5 +1,10 @@
-"""Train the transformer, resumable: `python train_transformer.py --config configs/cpu.json --tokens DIR --tokenizer DIR
---out DIR [--minutes M]`.
+"""Train the transformer, resumable:
+
+    python train_transformer.py --config configs/cpu.json --tokens DIR --tokenizer DIR --out DIR [--minutes M]
+    python train_transformer.py ... --out DIR2 --from DIR --selection DIR/selection.npz
+
+The second line is supervised fine-tuning (SFT): it begins with the weights of `--from`, draws only from the scenes that
+`select_scenes.py` chose, and takes its length and learning rates from the configuration's `sft`.
 
 A Hugging Face Qwen2 decoder over `<|t2i|>` prefix caption `<|soi|>` and the image tokens in raster order, one caption in
 ten dropped (arXiv 2504.11455). Matrices are trained by Muon, everything else by AdamW; the learning rate is constant
@@ -34,11 +39,14 @@ def build(config, text_tokens, codebook_size):
 class Batches:
     """Sequences of text then image, short ones padded at the end where a causal model cannot see them."""
 
-    def __init__(self, folder, offset, dropped, config):
+    def __init__(self, folder, offset, dropped, config, selection=None):
         self.image = np.load(folder / "image.npy")
         self.text = np.load(folder / "text.npy")
         self.lengths = np.load(folder / "text_lengths.npy")
         self.offset, self.dropped, self.config = offset, dropped, config
+        usable = len(self.image) - config["heldOutScenes"]
+        self.scenes = np.arange(usable) if selection is None else selection["scenes"]
+        self.held_out = (np.arange(usable, len(self.image)) if selection is None else selection["held_out"])[-96:]
 
     def next(self, scenes, rng):
         """Scene numbers [B], captions picked by `rng` -> ids [B, T], positions of the logits that predict image tokens [B, N], targets [B, N]."""
@@ -60,11 +68,10 @@ class Batches:
         targets = self.image[scenes].astype(np.int64)
         return tuple(torch.from_numpy(part).to(DEVICE) for part in (ids[:, :-1], where, targets))
 
-    def order(self, share):
-        """Scenes to draw from: the first chapters until `firstChapters` of the time has gone, then all of them."""
-        first = self.config["firstScenes"]
-        usable = len(self.image) - self.config["heldOutScenes"]
-        return first if share < self.config["firstShare"] else usable
+    def pick(self, share, rng):
+        """Scene numbers [B]: from the first chapters until `firstShare` of the time has gone, then from all of them."""
+        known = np.searchsorted(self.scenes, self.config["firstScenes"]) if share < self.config["firstShare"] else len(self.scenes)
+        return self.scenes[rng.integers(0, known, self.config["batch"])]
 
 
 def losses(model, batch, codebook_size):
@@ -76,80 +83,107 @@ def losses(model, batch, codebook_size):
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none").view_as(targets)
 
 
+class Training:
+    """Model, optimisers and curves of one stage, as they are saved and taken up again.
+
+    Rows of the log say their stage, and `sequences` counts on from one stage to the next; `seen` and `seconds` are this stage's own.
+    """
+
+    def __init__(self, stage, config, text_tokens, codebook_size, out, source=None):
+        torch.manual_seed(config["seed"])
+        self.stage, self.config, self.path = stage, config, Path(out) / "training.pt"
+        self.model = build(config, text_tokens, codebook_size).to(DEVICE)
+        matrices = [p for name, p in self.model.named_parameters() if p.ndim == 2 and "embed" not in name]
+        others = [p for name, p in self.model.named_parameters() if p.ndim != 2 or "embed" in name]
+        self.muon = Muon(matrices, lr=config["muonLr"], weight_decay=config["weightDecay"])
+        self.adamw = torch.optim.AdamW(others, lr=config["adamLr"], betas=(0.9, 0.95), weight_decay=0.0)
+        self.seen, self.seconds, self.log = 0, 0.0, []
+        if self.path.exists():
+            saved = self.load(self.path)
+            self.seen, self.seconds = saved["seen"], saved["seconds"]
+            if "muon" in saved:
+                self.muon.load_state_dict(saved["muon"]), self.adamw.load_state_dict(saved["adamw"])
+        elif source is not None:
+            self.load(Path(source) / "training.pt")
+        self.before = max((row["sequences"] for row in self.log if row.get("stage", "pretrain") != stage), default=0)
+
+    def load(self, path):
+        saved = torch.load(path, map_location=DEVICE, weights_only=False)
+        self.model.load_state_dict(saved["model"])
+        self.log = saved["log"]
+        return saved
+
+    def step(self, loss, rate, size):
+        """One step down `loss` over `size` sequences at `rate` times the configured learning rates."""
+        for optimizer, lr in ((self.muon, self.config["muonLr"]), (self.adamw, self.config["adamLr"])):
+            for group in optimizer.param_groups:
+                group["lr"] = lr * rate
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.muon.step(), self.adamw.step()
+        self.seen += size
+
+    def record(self, row):
+        self.log.append({"stage": self.stage, "sequences": self.before + self.seen, **row})
+        print(json.dumps(self.log[-1]), flush=True)
+
+    def save(self, seconds):
+        torch.save({"model": self.model.state_dict(), "muon": self.muon.state_dict(), "adamw": self.adamw.state_dict(),
+                    "seen": self.seen, "seconds": seconds, "log": self.log}, self.path.with_suffix(".tmp"))
+        self.path.with_suffix(".tmp").rename(self.path)
+
+
+def train(training, batches, codebook_size, minutes):
+    """Learn until `minutes` of this stage have gone, earlier runs counted."""
+    config, rng = training.config, np.random.default_rng(training.config["seed"] + training.seen)
+    started = reported = saved_at = time.time()
+    seconds = lambda: training.seconds + time.time() - started
+    window = []
+
+    def held_out_loss():
+        with torch.no_grad():
+            return losses(training.model, batches.next(batches.held_out, np.random.default_rng(0)), codebook_size).mean().item()
+
+    while (share := seconds() / (60 * minutes)) < 1:
+        rate = min(1, (training.seen + config["batch"]) / config["warmupSequences"]) * min(1, (1 - share) / config["decayShare"])
+        scenes = batches.pick(share, rng)
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=config["bf16"]):
+            loss = losses(training.model, batches.next(scenes, rng), codebook_size).mean()
+        training.step(loss, rate, len(scenes))
+        window.append(loss.item())
+        if (waited := time.time() - reported) > config["reportSeconds"]:
+            training.record({"seconds": round(seconds()), "loss": round(float(np.mean(window)), 4),
+                             "heldOutLoss": round(held_out_loss(), 4), "perSecond": round(len(window) * config["batch"] / waited, 1)})
+            window, reported = [], time.time()
+            if reported - saved_at > config["saveSeconds"]:
+                training.save(seconds())
+                saved_at = reported
+    training.save(seconds())
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--config", required=True)
-    parser.add_argument("--tokens", required=True)
-    parser.add_argument("--tokenizer", required=True)
-    parser.add_argument("--out", required=True)
+    for name in ("config", "tokens", "tokenizer", "out"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--selection", help="what select_scenes.py wrote: fine-tune on it")
+    parser.add_argument("--from", dest="source", help="the folder whose training.pt fine-tuning begins with")
     parser.add_argument("--minutes", type=float, help="overrides the configured length")
     args = parser.parse_args()
+    if (args.selection is None) != (args.source is None):
+        parser.error("--selection and --from come together")
     whole = json.loads(Path(args.config).read_text())
-    config = whole["transformer"]
+    config = {**whole["transformer"], **(whole["sft"] if args.selection else {})}
     codebook_size = int(np.prod(whole["codec"]["levels"]))
     tokenizer = Tokenizer.from_file(str(Path(args.tokenizer) / "tokenizer.json"))
     offset = tokenizer.get_vocab_size()
     dropped = np.array(tokenizer.encode(config["unconditionalPrompt"], add_special_tokens=False).ids)
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-
-    torch.manual_seed(config["seed"])
-    model = build(config, offset, codebook_size).to(DEVICE)
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
-    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
-    muon = Muon(matrices, lr=config["muonLr"], weight_decay=config["weightDecay"])
-    adamw = torch.optim.AdamW(others, lr=config["adamLr"], betas=(0.9, 0.95), weight_decay=0.0)
-    optimizers = [(muon, config["muonLr"]), (adamw, config["adamLr"])]
-    seen, seconds_before, log = 0, 0.0, []
-    if (out / "training.pt").exists():
-        saved = torch.load(out / "training.pt", map_location=DEVICE, weights_only=False)
-        model.load_state_dict(saved["model"])
-        if "muon" in saved:
-            muon.load_state_dict(saved["muon"]), adamw.load_state_dict(saved["adamw"])
-        seen, seconds_before, log = saved["seen"], saved["seconds"], saved["log"]
-    batches = Batches(Path(args.tokens), offset, dropped, config)
-    rng = np.random.default_rng(config["seed"] + seen)
-    held = np.arange(len(batches.image) - 96, len(batches.image))
-    total = 60 * (args.minutes or config["minutes"])
-    started = reported = saved_at = time.time()
-    window = []
-
-    def save():
-        torch.save({"model": model.state_dict(), "muon": muon.state_dict(), "adamw": adamw.state_dict(), "seen": seen,
-                    "seconds": seconds_before + time.time() - started, "log": log}, out / "training.tmp")
-        (out / "training.tmp").rename(out / "training.pt")
-
-    while (share := (seconds_before + time.time() - started) / total) < 1:
-        rate = min(1, (seen + config["batch"]) / config["warmupSequences"]) * min(1, (1 - share) / config["decayShare"])
-        for optimizer, lr in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = lr * rate
-        scenes = rng.integers(0, batches.order(share), config["batch"])
-        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=config["bf16"]):
-            loss = losses(model, batches.next(scenes, rng), codebook_size).mean()
-        for optimizer, _ in optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer, _ in optimizers:
-            optimizer.step()
-        seen += len(scenes)
-        window.append(loss.item())
-        now = time.time()
-        if now - reported > config["reportSeconds"]:
-            with torch.no_grad():
-                same_captions = np.random.default_rng(0)
-                held_loss = losses(model, batches.next(held, same_captions), codebook_size).mean().item()
-            row = {"sequences": seen, "seconds": round(seconds_before + now - started), "loss": round(float(np.mean(window)), 4),
-                   "heldOutLoss": round(held_loss, 4), "perSecond": round(len(window) * config["batch"] / (now - reported), 1)}
-            log.append(row)
-            print(json.dumps(row), flush=True)
-            window, reported = [], time.time()
-            if now - saved_at > config["saveSeconds"]:
-                save()
-                saved_at = now
-    save()
-    model.save_pretrained(out, safe_serialization=True)
+    Path(args.out).mkdir(parents=True, exist_ok=True)
+    training = Training("sft" if args.selection else "pretrain", config, offset, codebook_size, args.out, args.source)
+    selection = np.load(args.selection) if args.selection else None
+    batches = Batches(Path(args.tokens), offset, dropped, config, selection)
+    train(training, batches, codebook_size, args.minutes or config["minutes"])
+    training.model.save_pretrained(args.out, safe_serialization=True)
 
 
 if __name__ == "__main__":
