@@ -1,8 +1,9 @@
 """Turn scenes into latents once, before training, resumable:
 `python encode_latents.py --config configs/cpu.json --scenes DIR --codec DIR --out DIR`.
 
-Writes latent.npy (float16 [N, C, h, h], the encoder's means) and latent.json: how many are done and, at the end, mean and
-scale of each channel over the scenes that training draws from. x0 = (latent - mean) / scale.
+Writes latent.npy (float16 [N, C, h, h], the encoder's means) and latent.json: how many are done, and mean and scale of each
+channel over the scenes that training draws from first. x0 = (latent - mean) / scale. The held-out ones come before all others
+and are not counted, so training may begin once the first scenes are done, and sees more of them when it is taken up again.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from train_codec import DEVICE, HELD_OUT_IMAGES, open_images, to_tensor
+from train_codec import DEVICE, open_images, to_tensor
 from train_continuous_codec import build
 
 CHUNK, BATCH = 8192, 128
@@ -38,19 +39,28 @@ def main():
     images = open_images(args.scenes)
     shape = (len(images), config["codec"]["latentChannels"], config["sides"][-1], config["sides"][-1])
     progress = out / "latent.json"
-    done = json.loads(progress.read_text())["done"] if progress.exists() else 0
-    mode = "r+" if done > 0 else "w+"
-    latents = np.lib.format.open_memmap(out / "latent.npy", mode=mode, dtype=np.float16, shape=None if done > 0 else shape)
-    for start in range(done, len(images), CHUNK):
-        end = min(start + CHUNK, len(images))
+    state = json.loads(progress.read_text()) if progress.exists() else {"done": 0}
+    is_new = not progress.exists()
+    latents = np.lib.format.open_memmap(out / "latent.npy", mode="w+" if is_new else "r+", dtype=np.float16, shape=shape if is_new else None)
+
+    def encode(start, end):
         for at in range(start, end, BATCH):
             x = to_tensor(images[at : min(at + BATCH, end)]).contiguous(memory_format=torch.channels_last)
             latents[at : at + len(x)] = model["encoder"](x).cpu().numpy()
         latents.flush()
-        progress.write_text(json.dumps({"done": end}) + "\n")
-    result = {"done": len(images), **statistics(latents[:-HELD_OUT_IMAGES])}
-    progress.write_text(json.dumps(result) + "\n")
-    print(json.dumps(result))
+
+    usable = len(images) - config["heldOutScenes"]
+    first = min(usable, config["firstScenes"])
+    if is_new:
+        encode(usable, len(images))
+    while state["done"] < usable:
+        end = min(state["done"] + CHUNK, first if state["done"] < first else usable)
+        encode(state["done"], end)
+        state["done"] = end
+        if end == first:
+            state |= statistics(latents[:first])
+        progress.write_text(json.dumps(state) + "\n")
+    print(json.dumps(state))
 
 
 if __name__ == "__main__":

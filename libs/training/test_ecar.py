@@ -178,6 +178,16 @@ def test_sixteen_pictures(folder):
     assert results["maps of another prompt"] > 5 * results["sampled"], results
 
 
+def test_coarse_steps_teach_what_whole_ones_do(folder):
+    training = Training("ecar", RECIPE, VOCABULARY, UNIT, folder)
+    wake(training.model)
+    losses = []
+    for count in (None, 2):
+        torch.manual_seed(2)
+        losses.append(training.losses(run_batch(), count))
+    assert len(losses[0]) == 3 and torch.allclose(losses[0][:2], losses[1], rtol=1e-4), losses
+
+
 def test_training_is_taken_up(folder):
     training = learn_a_little(folder)
     again = Training("ecar", RECIPE, VOCABULARY, UNIT, folder)

@@ -2,7 +2,8 @@
 `python train_ecar.py --model ecar|dit --config configs/cpu.json --tokens DIR --latents DIR --tokenizer DIR --out DIR [--minutes M]`.
 
 Rectified flow: at random tau the network tells the velocity from noise to picture (arXiv 2209.03003); E-CAR does so at every
-stage, from token maps that one masked pass over the true ends of all stages makes. One caption in ten is dropped for
+stage, from token maps that one masked pass over the true ends of all stages makes. What is where is decided at the coarse
+stages, which have a fourth of the cells: some steps train those alone, on a larger batch. One caption in ten is dropped for
 guidance, one feedback in ten so that the network can also do without. What is sampled and exported is the average of the
 weights (EMA). Optimisers and learning rate as in train_transformer.py.
 """
@@ -31,6 +32,7 @@ class Batches:
     def __init__(self, tokens, latents, nothing, recipe):
         self.latents = np.load(latents / "latent.npy", mmap_mode="r")
         statistics = json.loads((latents / "latent.json").read_text())
+        self.done = statistics["done"]
         self.mean, self.scale = (np.array(statistics[name], np.float32)[:, None, None] for name in ("mean", "scale"))
         self.text = np.load(tokens / "text.npy", mmap_mode="r")
         self.lengths = np.load(tokens / "text_lengths.npy")
@@ -52,15 +54,18 @@ class Batches:
 
     def order(self, share):
         """How many scenes to draw from: the first chapters until `firstShare` of the time has gone, then all of them."""
-        usable = len(self.latents) - self.recipe["heldOutScenes"]
+        usable = min(len(self.latents) - self.recipe["heldOutScenes"], self.done)
         return min(usable, self.recipe["firstScenes"]) if share < self.recipe["firstShare"] else usable
 
 
-def ecar_losses(model, config, batch, recipe):
-    """Mean squared error of the velocity at each stage, as a change per unit of noise so that stages weigh the same, [S]."""
+def ecar_losses(model, config, batch, recipe, count=None):
+    """Mean squared error of the velocity at each of the first `count` stages, all without it, [count].
+
+    As a change per unit of noise, so that stages weigh the same.
+    """
     x0, ids, lengths = batch
     stages, draws = stages_of(config), recipe["draws"]
-    pairs = endpoints(x0, torch.randn_like(x0), stages)
+    pairs = endpoints(x0, torch.randn_like(x0), stages)[:count]
     fed = (torch.rand(len(x0), 1, 1, 1, device=x0.device) >= recipe["dropFeedback"]).float()
     maps = model.token_maps(ids, lengths, [fed * end for _, end in pairs[:-1]])
     losses = []
@@ -73,8 +78,8 @@ def ecar_losses(model, config, batch, recipe):
     return torch.stack(losses)
 
 
-def dit_losses(model, config, batch, recipe):
-    """Mean squared error of the velocity, [1]."""
+def dit_losses(model, config, batch, recipe, count=None):
+    """Mean squared error of the velocity, [1]; there are no stages to count."""
     x0, ids, lengths = batch
     noise, tau = torch.randn_like(x0), torch.rand(len(x0), device=x0.device)
     state = torch.lerp(x0, noise, tau[:, None, None, None])
@@ -111,15 +116,15 @@ class Training:
             optimizer.load_state_dict(state)
         self.seen, self.steps, self.seconds, self.log = (saved[name] for name in ("seen", "steps", "seconds", "log"))
 
-    def losses(self, batch):
+    def losses(self, batch, count=None):
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=self.recipe["bf16"]):
-            return LOSSES[self.name](self.model, self.config, batch, self.recipe)
+            return LOSSES[self.name](self.model, self.config, batch, self.recipe, count)
 
-    def step(self, batch, share):
+    def step(self, batch, share, count=None):
         """One step at `share` 0..1 of the time: the rate warms up, stays, and falls to zero over the last part."""
         size = len(batch[0])
         rate = min(1, (self.seen + size) / self.recipe["warmupScenes"]) * min(1, (1 - share) / self.recipe["decayShare"])
-        losses = self.losses(batch)
+        losses = self.losses(batch, count)
         for optimizer, lr in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = lr * rate
@@ -182,14 +187,17 @@ def main():
     total = 60 * (args.minutes or recipe["minutes"])
     before, started, reported, saved_at, window = training.seconds, time.time(), time.time(), time.time(), []
     elapsed = lambda: before + time.time() - started
+    coarse = recipe["coarse"] if args.model == "ecar" else {"share": 0}
     while (share := elapsed() / total) < 1:
-        scenes = np.sort(rng.integers(0, batches.order(share), recipe["batch"]))
-        window.append(training.step(batches.next(scenes, rng), share))
+        part = coarse if rng.random() < coarse["share"] else {"batch": recipe["batch"]}
+        scenes = np.sort(rng.integers(0, batches.order(share), part["batch"]))
+        window.append((len(scenes), training.step(batches.next(scenes, rng), share, part.get("stages"))))
         if time.time() - reported > recipe["reportSeconds"]:
             rounded = lambda losses: [round(float(loss), 4) for loss in losses]
-            row = {"scenes": training.seen, "seconds": round(elapsed()), "losses": rounded(torch.stack(window).mean(0)),
+            seen = torch.nn.utils.rnn.pad_sequence([losses for _, losses in window], padding_value=float("nan"))
+            row = {"scenes": training.seen, "seconds": round(elapsed()), "losses": rounded(seen.nanmean(1)),
                    "heldOutLosses": rounded(held_out_losses(training, batches)),
-                   "perSecond": round(len(window) * recipe["batch"] / (time.time() - reported), 1)}
+                   "perSecond": round(sum(size for size, _ in window) / (time.time() - reported), 1)}
             training.log.append(row)
             print(json.dumps(row), flush=True)
             window, reported = [], time.time()
