@@ -128,7 +128,7 @@ class StageCall {
       const { imageIndex } = message.value;
       engine.deliver(job, imageIndex, validateLatent(message.value, job.images.length, engine.awaited(job, imageIndex)));
     }
-    const missing = job.images.find(({ status, stage }) => status !== "over" && stage < engine.layout.latents.length - 1);
+    const missing = job.images.find(({ status, latentCount }) => status !== "over" && latentCount < engine.layout.latents.length - 1);
     if (missing !== undefined) {
       throw invalidRequest("latent", `sent for every map but the last stage's; the requests ended before that of image ${missing.imageIndex}`);
     }

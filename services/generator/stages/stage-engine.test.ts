@@ -103,6 +103,47 @@ test("the urgent come first, in the queue and among what is ready", async () => 
   assert.equal(model.passes.length, 12);
 });
 
+/** What two jobs give, each with the place in which it ended. */
+async function race(engine: StageEngine, jobs: readonly StageJob[]): Promise<readonly { readonly events: StageEvent[]; readonly place: number }[]> {
+  let ended = 0;
+  return Promise.all(jobs.map(async (job) => ({ events: await run(engine, job), place: ended++ })));
+}
+
+for (const where of ["awaits its latent", "is ready", "is in a pass"] as const) {
+  test(`an urgent image takes the slot of a lesser one that ${where}, which ends in the very same maps`, async () => {
+    const calm = newEngine();
+    const expected = maps(await run(calm.engine, calm.engine.submit(REQUEST)));
+    // After the last pass there is nothing left to take.
+    for (const stage of where === "is in a pass" ? [0] : [0, 1]) {
+      const { engine, model } = newEngine({ maxRunning: 1 });
+      const lesser = engine.submit(REQUEST);
+      const head = await run(engine, lesser, (event) => event.type === "map" && event.stage === stage);
+      const answer = (): void => engine.deliver(lesser, 0, latentAt(stage, 10));
+      const submit = (): StageJob => engine.submit({ ...REQUEST, promptTokens: [9], priority: "high" });
+      const inside = new Promise<StageJob>((resolve) => (model.hold = async () => void resolve(submit())));
+      if (where !== "awaits its latent") answer();
+      const urgent = where === "is in a pass" ? await inside : submit();
+      model.hold = async () => {};
+      if (where === "awaits its latent") answer();
+      const [late, early] = await race(engine, [lesser, urgent]);
+      assert.deepEqual([early.place, late.place], [0, 1]);
+      assert.deepEqual([...maps(head), ...maps(late.events)], expected);
+      const end = late.events.at(-1)!;
+      assert.ok(end.type === "finished" && end.timings.preemptions === 1);
+      assert.ok(late.events.every(({ type }) => type === "map" || type === "finished"), "it is told of nothing else");
+    }
+  });
+}
+
+test("an image of the same class waits until the slot is free", async () => {
+  const { engine } = newEngine({ maxRunning: 1 });
+  const first = engine.submit(REQUEST);
+  await run(engine, first, ({ type }) => type === "map");
+  const second = engine.submit(REQUEST);
+  engine.deliver(first, 0, latentAt(0, 10));
+  assert.deepEqual((await race(engine, [second, first])).map(({ place }) => place), [1, 0]);
+});
+
 test("whoever leaves frees the slot at once, at every stage, waiting for a latent or inside a pass", async () => {
   for (const stage of [0, 1, 2]) {
     for (const where of ["awaiting", "passing"] as const) {

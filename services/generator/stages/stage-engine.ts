@@ -2,7 +2,7 @@ import { setImmediate } from "node:timers/promises";
 import { aborted, AppError, deadlineExceeded, invariant, notReady, overloaded } from "#libs/errors/errors.js";
 import { latentSize, type Latent, type LatentShape } from "#libs/flow/latent.js";
 import { estimate, isHopeless, type Estimate } from "../engine/admission.js";
-import { inTurn } from "../engine/scheduler.js";
+import { inTurn, planAdmission } from "../engine/scheduler.js";
 import { sharedRows } from "./shared-rows.js";
 import type { StageRequest } from "./stage-generation.js";
 import { StageJob } from "./stage-job.js";
@@ -49,7 +49,8 @@ const WEIGHT = 0.1;
  * model works on others: whatever is ready for one stage goes through in one pass. Speaks ids and latents only: no text, no
  * wire format.
  *
- * An image's maps depend on its prompts and latents alone, not on its companions or on when it came.
+ * An image's maps depend on its prompts and latents alone, not on its companions or on when it came. So a more urgent one may
+ * take its slot between two passes: when it has one again, what the model had remembered is made again from the latents.
  */
 export class StageEngine {
   readonly #model: StageModel;
@@ -118,7 +119,8 @@ export class StageEngine {
   /** The stage whose latent an image awaits, and the latent's shape; undefined if it awaits none. */
   awaited(job: StageJob, imageIndex: number): { readonly stage: number; readonly shape: LatentShape } | undefined {
     const image = job.images[imageIndex];
-    return image?.status === "awaiting" ? { stage: image.stage, shape: this.layout.latents[image.stage] } : undefined;
+    const stage = image?.status === "over" ? undefined : image?.awaitedStage;
+    return stage === undefined ? undefined : { stage, shape: this.layout.latents[stage] };
   }
 
   /** Give an image the latent that it awaits. @throws invariant if it awaits none, or one of another shape. */
@@ -129,8 +131,9 @@ export class StageEngine {
     }
     const image = job.images[imageIndex];
     clearTimeout(image.timer);
-    this.#learnPace(image);
     image.advance(latent);
+    if (image.status !== "awaiting") return;
+    this.#learnPace(image);
     this.#ready(image);
     void this.#work();
   }
@@ -179,15 +182,20 @@ export class StageEngine {
     return estimate(this.#running.map(work), ahead.map(work), own.map(work), this.#limits.maxRunning, pace);
   }
 
-  /** Give free slots to whoever is next, and tell the others their place. */
+  /** Give slots to whoever is next, at the cost of less urgent images that are in no pass, and tell the others their place. */
   #admit(): void {
     const jobOf = new Map([...this.#jobs].flatMap((job) => job.images.map((image) => [image, job] as const)));
-    let free = this.#limits.maxRunning - this.#running.length;
+    const now = performance.now();
+    const waiting = inTurn(this.#images("waiting"), now);
+    const between = this.#images("ready", "awaiting");
+    const { preempt, admit } = planAdmission(waiting, between, this.#limits.maxRunning - this.#running.length, now);
+    for (const image of between) if (preempt.includes(image.id)) image.giveWay();
     const told = new Set<StageJob>();
-    for (const image of inTurn(this.#images("waiting"), performance.now())) {
+    for (const image of waiting) {
       const job = jobOf.get(image)!;
-      if (free-- > 0) {
+      if (admit.includes(image.id)) {
         this.#ready(image);
+        if (image.startedAt > 0) continue;
         image.startedAt = image.readyAt;
         job.started(image);
       } else if (!job.isStarted && !told.has(job)) {
@@ -240,6 +248,7 @@ export class StageEngine {
       const ms = performance.now() - startedAt;
       this.#onPass({ stage, rows: rows.length, ms });
       for (const image of batch) if (image.status === "passing") this.#handOn(image, places.get(image)!.map((row) => outputs[row]), ms);
+      this.#admit();
     } catch (error) {
       const lost = aborted(`a pass of the model failed: ${AppError.from(error).message}`);
       for (const image of batch) if (image.status === "passing") this.#end(this.#jobOf(image), lost);
@@ -250,19 +259,22 @@ export class StageEngine {
 
   #handOn(image: StagedImage, outputs: readonly StageOutput[], ms: number): void {
     const job = this.#jobOf(image);
-    image.passed(outputs, ms);
-    job.mapped(image, outputs.map(({ tokenMap }) => tokenMap));
-    if (image.stage < this.layout.latents.length - 1) {
-      image.status = "awaiting";
-      const late = aborted(`no latent of stage ${image.stage} came for ${this.#limits.latentTimeoutMs} ms`);
-      image.timer = setTimeout(() => this.#end(job, late), this.#limits.latentTimeoutMs).unref();
-      return;
-    }
+    const { stage } = image;
+    const isNew = image.passed(outputs, ms);
+    if (isNew) job.mapped(image, stage, outputs.map(({ tokenMap }) => tokenMap));
+    if (stage === this.layout.latents.length - 1) this.#finish(image, job);
+    else if (!image.isAwaiting) this.#ready(image);
+    else image.status = "awaiting";
+    if (image.status !== "awaiting" || !isNew) return;
+    const late = aborted(`no latent of stage ${stage} came for ${this.#limits.latentTimeoutMs} ms`);
+    image.timer = setTimeout(() => this.#end(job, late), this.#limits.latentTimeoutMs).unref();
+  }
+
+  #finish(image: StagedImage, job: StageJob): void {
     this.#learnPace(image);
     image.status = "over";
     job.finished(image);
     if (job.images.every(({ status }) => status === "over")) this.#end(job);
-    else this.#admit();
   }
 
   #jobOf(image: StagedImage): StageJob {

@@ -42,7 +42,7 @@ export class StageJob {
     this.#box.put({ type: "started", imageIndex });
   }
 
-  mapped({ imageIndex, stage }: StagedImage, [conditional, unconditional]: readonly Float32Array[]): void {
+  mapped({ imageIndex }: StagedImage, stage: number, [conditional, unconditional]: readonly Float32Array[]): void {
     this.#box.put({ type: "map", imageIndex, stage, conditional, unconditional });
   }
 

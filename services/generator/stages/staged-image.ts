@@ -11,7 +11,10 @@ const TEXT_BLOCK = 16;
  */
 export type StagedStatus = "waiting" | "ready" | "passing" | "awaiting" | "over";
 
-/** One image's generation: the only state that changes while it runs. */
+/**
+ * One image's generation: the only state that changes while it runs. Its latents are all that it needs: what the model
+ * remembers of its stages can be dropped at any moment between two passes, and made again from them.
+ */
 export class StagedImage {
   readonly id: number;
   readonly imageIndex: number;
@@ -23,18 +26,21 @@ export class StagedImage {
   /** As in `performance.now()`. */
   readonly arrivedAt = performance.now();
   status: StagedStatus = "waiting";
-  /** The stage that comes next, or whose latent is awaited. */
-  stage = 0;
-  /** When it was given its slot. */
+  /** When it was first given a slot; 0 before. */
   startedAt = 0;
   /** Since when it could have been in its next pass. */
   readyAt = 0;
   /** Ends it if no latent comes. */
   timer: NodeJS.Timeout | undefined;
-  #latent: Latent | undefined;
+  /** Stages that the model remembers. */
+  #stage = 0;
+  /** Maps that have been handed on. */
+  #mapCount = 0;
   #prefillMs = 0;
   #decodeMs = 0;
   #decodeSteps = 0;
+  #preemptions = 0;
+  readonly #latents: Latent[] = [];
   readonly #branches: readonly { readonly tokens: readonly number[]; memory: readonly StageMemory[] }[];
 
   /** @param textPlaces most text tokens of a branch. */
@@ -48,35 +54,68 @@ export class StagedImage {
     this.#branches = texts.map((tokens) => ({ tokens, memory: [] }));
   }
 
-  /** What its next pass needs: the conditional row, and the unconditional one unless guidance is off. */
-  get nextRows(): readonly StageRow[] {
-    return this.#branches.map(({ tokens, memory }) => ({ tokens, textCount: this.textCount, memory, latent: this.#latent }));
+  /** The stage that its next pass is for. */
+  get stage(): number {
+    return this.#stage;
   }
 
-  /** Take in what a pass gave for its rows. */
-  passed(outputs: readonly StageOutput[], passMs: number): void {
+  /** The stage whose map is out and whose latent is not there yet. */
+  get awaitedStage(): number | undefined {
+    return this.#mapCount > this.#latents.length ? this.#latents.length : undefined;
+  }
+
+  /** Latents that it has been given. */
+  get latentCount(): number {
+    return this.#latents.length;
+  }
+
+  /** Whether nothing but a latent holds up its next pass. */
+  get isAwaiting(): boolean {
+    return this.#stage > this.#latents.length;
+  }
+
+  /** What its next pass needs: the conditional row, and the unconditional one unless guidance is off. */
+  get nextRows(): readonly StageRow[] {
+    const latent = this.#latents[this.#stage - 1];
+    return this.#branches.map(({ tokens, memory }) => ({ tokens, textCount: this.textCount, memory, latent }));
+  }
+
+  /** Take in what a pass gave for its rows. @returns whether its map is new: not so while its memory is made again. */
+  passed(outputs: readonly StageOutput[], passMs: number): boolean {
     this.#branches.forEach((branch, row) => {
       const { memory } = outputs[row];
       branch.memory = memory === undefined ? [] : [...branch.memory, memory];
     });
-    if (this.stage === 0) this.#prefillMs = passMs;
+    if (this.#stage === 0) this.#prefillMs += passMs;
     else {
       this.#decodeMs += passMs;
       this.#decodeSteps++;
     }
+    const isNew = this.#stage === this.#mapCount;
+    this.#stage++;
+    this.#mapCount = Math.max(this.#mapCount, this.#stage);
+    return isNew;
   }
 
   /** Go on with what the flow made of its last map. */
   advance(latent: Latent): void {
-    this.#latent = latent;
-    this.stage++;
+    this.#latents.push(latent);
+  }
+
+  /** Give its slot up, and with it what the model remembers. */
+  giveWay(): void {
+    for (const branch of this.#branches) branch.memory = [];
+    this.#stage = 0;
+    this.#preemptions++;
+    this.status = "waiting";
   }
 
   /** Its figures for the client. */
   get timings(): GenerationTimings {
     return {
-      queueMs: this.startedAt - this.arrivedAt, prefillMs: this.#prefillMs, decodeMs: this.#decodeMs, decodeSteps: this.#decodeSteps, draftedTokens: 0, acceptedTokens: 0,
-      preemptions: 0, reusedPromptTokens: 0, reusedNegativeTokens: 0,
+      queueMs: this.startedAt - this.arrivedAt, prefillMs: this.#prefillMs, decodeMs: this.#decodeMs,
+      decodeSteps: this.#decodeSteps, draftedTokens: 0, acceptedTokens: 0, preemptions: this.#preemptions, reusedPromptTokens: 0,
+      reusedNegativeTokens: 0,
     };
   }
 }
