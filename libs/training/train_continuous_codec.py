@@ -1,7 +1,9 @@
-"""Train the continuous codec, resumable: `python train_continuous_codec.py --config configs/cpu.json --scenes DIR --out DIR [--minutes M]`.
+"""Train the continuous codec, resumable: `python train_continuous_codec.py --config configs/cpu.json --scenes DIR --out DIR
+[--decoder DIR] [--minutes M]`.
 
 Encoder and decoder learn together: pixels by the same losses as the discrete codec's, and a small KL term that keeps latents
 near the unit normal. The decoder sees latents with the encoder's own uncertainty, so it forgives small errors of the flow.
+It may begin as a discrete codec's, of the same sizes behind its first layer.
 """
 
 import argparse
@@ -22,6 +24,13 @@ from train_codec import DEVICE, HELD_OUT_IMAGES, foreground, gradient_loss, open
 def build(config):
     model = torch.nn.ModuleDict({"encoder": LatentEncoder(config), "decoder": LatentDecoder(config)})
     return model.to(DEVICE, memory_format=torch.channels_last)
+
+
+def take_decoder(model, folder):
+    """Begin with the decoder that train_codec.py has saved in `folder`."""
+    saved = torch.load(Path(folder) / "codec.pt", map_location=DEVICE)["model"]
+    prefix = "decoder.decoder."
+    model["decoder"].decoder.load_state_dict({name.removeprefix(prefix): value for name, value in saved.items() if name.startswith(prefix)})
 
 
 def loss_of(model, x, config):
@@ -90,6 +99,7 @@ def main():
     parser.add_argument("--config", required=True)
     parser.add_argument("--scenes", required=True)
     parser.add_argument("--out", required=True)
+    parser.add_argument("--decoder", help="a discrete codec to begin with the decoder of")
     parser.add_argument("--minutes", type=float, help="overrides the configured length, of all runs together")
     args = parser.parse_args()
     config = json.loads(Path(args.config).read_text())["ecar"]["codec"]
@@ -97,6 +107,8 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     images = open_images(args.scenes)
     training = Training(config, out)
+    if args.decoder and training.steps == 0:
+        take_decoder(training.model, args.decoder)
     rng = np.random.default_rng([config["seed"], training.steps])
     torch.manual_seed(config["seed"] + training.steps)
     held = to_tensor(images[-HELD_OUT_IMAGES:][:256])
