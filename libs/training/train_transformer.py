@@ -7,8 +7,7 @@ The second line is supervised fine-tuning (SFT): it begins with the weights of `
 `select_scenes.py` chose, and takes its length and learning rates from the configuration's `sft`.
 
 A Hugging Face Qwen2 decoder over `<|t2i|>` prefix caption `<|soi|>` and the image tokens in raster order, one caption in
-ten dropped (arXiv 2504.11455). Matrices are trained by Muon, everything else by AdamW; the learning rate is constant
-and falls to zero over the last part of the time given, so that an interrupted run resumes where it was.
+ten dropped (arXiv 2504.11455).
 """
 
 import argparse
@@ -22,9 +21,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from muon import Muon
-
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+from training import DEVICE, Training
 
 
 def build(config, text_tokens, codebook_size):
@@ -70,7 +67,8 @@ class Batches:
 
     def pick(self, share, rng):
         """Scene numbers [B]: from the first chapters until `firstShare` of the time has gone, then from all of them."""
-        known = np.searchsorted(self.scenes, self.config["firstScenes"]) if share < self.config["firstShare"] else len(self.scenes)
+        is_first = share < self.config["firstShare"]
+        known = np.searchsorted(self.scenes, self.config["firstScenes"]) if is_first else len(self.scenes)
         return self.scenes[rng.integers(0, known, self.config["batch"])]
 
 
@@ -83,83 +81,30 @@ def losses(model, batch, codebook_size):
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none").view_as(targets)
 
 
-class Training:
-    """Model, optimisers and curves of one stage, as they are saved and taken up again.
-
-    Rows of the log say their stage, and `sequences` counts on from one stage to the next; `seen` and `seconds` are this stage's own.
-    """
-
-    def __init__(self, stage, config, text_tokens, codebook_size, out, source=None):
-        torch.manual_seed(config["seed"])
-        self.stage, self.config, self.path = stage, config, Path(out) / "training.pt"
-        self.model = build(config, text_tokens, codebook_size).to(DEVICE)
-        matrices = [p for name, p in self.model.named_parameters() if p.ndim == 2 and "embed" not in name]
-        others = [p for name, p in self.model.named_parameters() if p.ndim != 2 or "embed" in name]
-        self.muon = Muon(matrices, lr=config["muonLr"], weight_decay=config["weightDecay"])
-        self.adamw = torch.optim.AdamW(others, lr=config["adamLr"], betas=(0.9, 0.95), weight_decay=0.0)
-        self.seen, self.seconds, self.log = 0, 0.0, []
-        if self.path.exists():
-            saved = self.load(self.path)
-            self.seen, self.seconds = saved["seen"], saved["seconds"]
-            if "muon" in saved:
-                self.muon.load_state_dict(saved["muon"]), self.adamw.load_state_dict(saved["adamw"])
-        elif source is not None:
-            self.load(Path(source) / "training.pt")
-        self.before = max((row["sequences"] for row in self.log if row.get("stage", "pretrain") != stage), default=0)
-
-    def load(self, path):
-        saved = torch.load(path, map_location=DEVICE, weights_only=False)
-        self.model.load_state_dict(saved["model"])
-        self.log = saved["log"]
-        return saved
-
-    def step(self, loss, rate, size):
-        """One step down `loss` over `size` sequences at `rate` times the configured learning rates."""
-        for optimizer, lr in ((self.muon, self.config["muonLr"]), (self.adamw, self.config["adamLr"])):
-            for group in optimizer.param_groups:
-                group["lr"] = lr * rate
-            optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.muon.step(), self.adamw.step()
-        self.seen += size
-
-    def record(self, row):
-        self.log.append({"stage": self.stage, "sequences": self.before + self.seen, **row})
-        print(json.dumps(self.log[-1]), flush=True)
-
-    def save(self, seconds):
-        torch.save({"model": self.model.state_dict(), "muon": self.muon.state_dict(), "adamw": self.adamw.state_dict(),
-                    "seen": self.seen, "seconds": seconds, "log": self.log}, self.path.with_suffix(".tmp"))
-        self.path.with_suffix(".tmp").rename(self.path)
-
-
 def train(training, batches, codebook_size, minutes):
-    """Learn until `minutes` of this stage have gone, earlier runs counted."""
+    """Learn until `minutes` of this stage have gone."""
     config, rng = training.config, np.random.default_rng(training.config["seed"] + training.seen)
-    started = reported = saved_at = time.time()
-    seconds = lambda: training.seconds + time.time() - started
+    reported = saved_at = time.time()
     window = []
 
     def held_out_loss():
         with torch.no_grad():
             return losses(training.model, batches.next(batches.held_out, np.random.default_rng(0)), codebook_size).mean().item()
 
-    while (share := seconds() / (60 * minutes)) < 1:
-        rate = min(1, (training.seen + config["batch"]) / config["warmupSequences"]) * min(1, (1 - share) / config["decayShare"])
+    while (share := training.seconds / (60 * minutes)) < 1:
         scenes = batches.pick(share, rng)
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=config["bf16"]):
             loss = losses(training.model, batches.next(scenes, rng), codebook_size).mean()
-        training.step(loss, rate, len(scenes))
+        training.step(loss, training.rate(share), len(scenes))
         window.append(loss.item())
         if (waited := time.time() - reported) > config["reportSeconds"]:
-            training.record({"seconds": round(seconds()), "loss": round(float(np.mean(window)), 4),
-                             "heldOutLoss": round(held_out_loss(), 4), "perSecond": round(len(window) * config["batch"] / waited, 1)})
+            training.record(loss=round(float(np.mean(window)), 4), heldOutLoss=round(held_out_loss(), 4),
+                            perSecond=round(len(window) * config["batch"] / waited, 1))
             window, reported = [], time.time()
             if reported - saved_at > config["saveSeconds"]:
-                training.save(seconds())
+                training.save()
                 saved_at = reported
-    training.save(seconds())
+    training.save()
 
 
 def main():
@@ -178,8 +123,8 @@ def main():
     tokenizer = Tokenizer.from_file(str(Path(args.tokenizer) / "tokenizer.json"))
     offset = tokenizer.get_vocab_size()
     dropped = np.array(tokenizer.encode(config["unconditionalPrompt"], add_special_tokens=False).ids)
-    Path(args.out).mkdir(parents=True, exist_ok=True)
-    training = Training("sft" if args.selection else "pretrain", config, offset, codebook_size, args.out, args.source)
+    torch.manual_seed(config["seed"])
+    training = Training("sft" if args.selection else "pretrain", config, build(config, offset, codebook_size), args.out, args.source)
     selection = np.load(args.selection) if args.selection else None
     batches = Batches(Path(args.tokens), offset, dropped, config, selection)
     train(training, batches, codebook_size, args.minutes or config["minutes"])
