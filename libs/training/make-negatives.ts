@@ -9,7 +9,7 @@ import { Draws, type Scene } from "./scene.js";
 import { readVocabulary } from "./vocabulary.js";
 
 /** False captions of each scene, so that whoever compares text with pictures cannot do without what GenEval asks about. */
-const NEGATIVES = 4;
+const NEGATIVES = 3;
 
 /** Write `negatives.jsonl` beside a folder's `captions.jsonl`: `{ alterations, captions }` a line, `NEGATIVES` of each or fewer. */
 async function makeNegatives(folder: string): Promise<void> {

@@ -1,0 +1,95 @@
+"""Mini-CLIP: one vector for a picture and one for a caption, near each other where the caption is true (arXiv 2103.00020).
+
+It is the reward of GRPO, as the published CLIP is in SimpleAR. It has nothing in common with the benchmark's judge: another
+network, another loss, other pictures.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+MAX_TEXT = 64
+
+
+def convolution(inputs, outputs, stride=1):
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+class Residual(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.layers = nn.Sequential(
+            convolution(channels, channels), nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, x):
+        return F.relu(x + self.layers(x))
+
+
+class ImageEncoder(nn.Module):
+    """Convolutions down to an eighth of a patch grid's sides; what lies where is kept until the last layer."""
+
+    def __init__(self, side, width, size):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.PixelUnshuffle(4), convolution(48, width), convolution(width, 2 * width, 2), Residual(2 * width),
+            convolution(2 * width, 4 * width, 2), Residual(4 * width), nn.Conv2d(4 * width, 2 * width, 1), nn.Flatten(),
+            nn.Linear(2 * width * (side // 16) ** 2, size))
+
+    def forward(self, images):
+        """[-1, 1] floats [B, 3, side, side] -> [B, size]"""
+        return self.layers(images.contiguous(memory_format=torch.channels_last))
+
+
+class TextEncoder(nn.Module):
+    """A transformer that sees the whole caption; the mean over its tokens."""
+
+    def __init__(self, vocabulary, width, layers, size):
+        super().__init__()
+        self.embed = nn.Embedding(vocabulary, width)
+        self.embed_position = nn.Parameter(0.02 * torch.randn(MAX_TEXT, width))
+        layer = nn.TransformerEncoderLayer(width, width // 32, 4 * width, dropout=0, batch_first=True, norm_first=True)
+        self.layers = nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(width), enable_nested_tensor=False)
+        self.project = nn.Linear(width, size)
+
+    def forward(self, ids, lengths):
+        """[B, T], [B] -> [B, size]"""
+        is_text = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+        hidden = self.layers(self.embed(ids) + self.embed_position[: ids.shape[1]], src_key_padding_mask=~is_text)
+        return self.project((hidden * is_text[..., None]).sum(1) / lengths[:, None])
+
+
+class MiniClip(nn.Module):
+    def __init__(self, config, side, vocabulary):
+        super().__init__()
+        self.image = ImageEncoder(side, config["imageWidth"], config["size"])
+        self.text = TextEncoder(vocabulary, config["textWidth"], config["textLayers"], config["size"])
+        self.sharpness = nn.Parameter(torch.tensor(math.log(10.0)))
+
+    def see(self, images):
+        """[-1, 1] floats [B, 3, side, side] -> unit vectors [B, size]"""
+        return F.normalize(self.image(images), dim=-1)
+
+    def read(self, ids, lengths):
+        """Text tokens [B, T] padded at the end, their numbers [B] -> unit vectors [B, size]"""
+        return F.normalize(self.text(ids, lengths), dim=-1)
+
+
+def contrast(images, texts, negatives, is_negative, is_same, sharpness):
+    """How well true pairs stand out, in nats.
+
+    @param images [B + S, D] unit vectors: of every scene, then of the first S scenes' spoiled pictures
+    @param texts [B, D], negatives [B, K, D]: true captions, and those false of the same scene (`is_negative` [B, K] where there are)
+    @param is_same [B, B]: scenes that are no contrast to each other because they are equal
+    """
+    count, spoiled = len(texts), len(images) - len(texts)
+    scale = sharpness.clamp(max=math.log(100)).exp()
+    alike = is_same & ~torch.eye(count, dtype=torch.bool, device=texts.device)
+    pairs = scale * images @ texts.T
+    hard = scale * (images[:count, None] * negatives).sum(-1)
+    by_image = torch.cat([pairs[:count].masked_fill(alike, -torch.inf), hard.masked_fill(~is_negative, -torch.inf)], 1)
+    by_text = torch.cat([pairs[:count].masked_fill(alike, -torch.inf), pairs[count:]], 0).T
+    truth = torch.arange(count, device=texts.device)
+    return (F.cross_entropy(by_image, truth) + F.cross_entropy(by_text, truth)) / 2
