@@ -64,14 +64,14 @@ def object_psnr(decoder, tokens, images):
     return (10 * torch.log10(4 / error.clamp(min=1e-9))).tolist()
 
 
-def choose(records, order, shares, is_good):
+def choose(records, order, shares, is_good, batch=BATCH):
     """Walk over scene numbers in the order given and keep those that have room and are good, a batch at a time."""
     chosen, waiting, poor = [], [], 0
     for number in [*order, None]:
         if number is not None and shares[records[number]["task"]].has_room(records[number]):
             shares[records[number]["task"]].count(records[number], 1)
             waiting.append(number)
-        if len(waiting) < BATCH and (number is not None or not waiting):
+        if len(waiting) < batch and (number is not None or not waiting):
             continue
         for candidate, good in zip(waiting, is_good(np.array(waiting))):
             if good:
