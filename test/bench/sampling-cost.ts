@@ -1,5 +1,4 @@
-import { guide } from "#services/generator/engine/guidance.js";
-import { processLogits } from "#services/generator/engine/logits-processors.js";
+import { LawKernel } from "#services/generator/engine/law-kernel.js";
 import { sample } from "#services/generator/engine/sampler.js";
 import { median } from "./table.js";
 
@@ -10,11 +9,12 @@ export interface SamplingCost {
 }
 
 const CASES = [
-  { codebookSize: 64_000, topK: 0, topP: 1 },
-  { codebookSize: 64_000, topK: 1000, topP: 1 },
-  { codebookSize: 64_000, topK: 0, topP: 0.9 },
-  { codebookSize: 4375, topK: 0, topP: 1 },
-  { codebookSize: 4375, topK: 0, topP: 0.5 },
+  { codebookSize: 64_000, guidanceScale: 6, topK: 0, topP: 1 },
+  { codebookSize: 64_000, guidanceScale: 6, topK: 1000, topP: 1 },
+  { codebookSize: 64_000, guidanceScale: 6, topK: 0, topP: 0.9 },
+  { codebookSize: 64_000, guidanceScale: 1.1, topK: 0, topP: 0.9 },
+  { codebookSize: 4375, guidanceScale: 6, topK: 0, topP: 1 },
+  { codebookSize: 4375, guidanceScale: 1.5, topK: 0, topP: 0.5 },
 ];
 const ROUNDS = 200;
 
@@ -23,17 +23,16 @@ function row(codebookSize: number, seed: number): Float32Array {
   return Float32Array.from({ length: codebookSize }, (_, v) => 3 * Math.log(Math.abs(Math.sin(v * 12.9898 + seed)) + 1e-3));
 }
 
-/** Guidance, processors and the draw, in JavaScript, the middle of 200 tokens. */
+/** Guidance, processors and the draw, the middle of 200 tokens. */
 export function samplingCost(): readonly SamplingCost[] {
-  return CASES.map(({ codebookSize, topK, topP }) => {
-    const [conditional, unconditional] = [row(codebookSize, 1), row(codebookSize, 1.1)];
+  return CASES.map(({ codebookSize, guidanceScale, topK, topP }) => {
+    const kernel = new LawKernel(codebookSize);
+    const rows = [row(codebookSize, 1), row(codebookSize, 1.1)];
     const times = Array.from({ length: ROUNDS }, (_, position) => {
-      const logits = conditional.slice();
       const startedAt = performance.now();
-      guide(logits, unconditional, 6);
-      sample(processLogits(logits, { temperature: 1, topK, topP }), { seed: 1n, imageIndex: 0, position });
+      sample(kernel.law(rows, { guidanceScale, temperature: 1, topK, topP }), { seed: 1n, imageIndex: 0, position });
       return 1000 * (performance.now() - startedAt);
     });
-    return { what: `${codebookSize} ids, top-k ${topK}, top-p ${topP}`, microseconds: median(times) };
+    return { what: `${codebookSize} ids, guidance ${guidanceScale}, top-k ${topK}, top-p ${topP}`, microseconds: median(times) };
   });
 }

@@ -1,5 +1,4 @@
 import type { TransformerRunner } from "#libs/onnx/transformer-runner.js";
-import { guide } from "#services/generator/engine/guidance.js";
 
 /** Conditional and unconditional, of one image. */
 export type Prompts = readonly [readonly number[], readonly number[]];
@@ -87,9 +86,9 @@ function logitErrors(expected: Float32Array, actual: Float32Array): { readonly l
 
 /** Probabilities of the next token. */
 function guidedLaw([conditional, unconditional]: PairLogits, guidanceScale: number): Float64Array {
-  guide(conditional, unconditional, guidanceScale);
-  const largest = conditional.reduce((a, b) => Math.max(a, b), -Infinity);
-  const weights = Float64Array.from(conditional, (logit) => Math.exp(logit - largest));
+  const guided = Float64Array.from(conditional, (logit, v) => unconditional[v] + guidanceScale * (logit - unconditional[v]));
+  const largest = guided.reduce((a, b) => Math.max(a, b), -Infinity);
+  const weights = guided.map((logit) => Math.exp(logit - largest));
   const sum = weights.reduce((a, b) => a + b, 0);
   return weights.map((weight) => weight / sum);
 }

@@ -3,10 +3,10 @@ import { after, before, test } from "node:test";
 import { openTokenBundle } from "#libs/bundle/bundle.js";
 import { Engine } from "#services/generator/engine/engine.js";
 import type { GenerationRequest } from "#services/generator/engine/generation.js";
-import { guide } from "#services/generator/engine/guidance.js";
 import { GumbelNoise } from "#services/generator/engine/gumbel-noise.js";
 import { KvCache } from "#services/generator/engine/kv-cache.js";
-import { processLogits } from "#services/generator/engine/logits-processors.js";
+import { isAllowed } from "#services/generator/engine/law.js";
+import { LawKernel } from "#services/generator/engine/law-kernel.js";
 import { layoutOf, OnnxModel } from "#services/generator/engine/onnx-model.js";
 import { dice } from "#test/doubles/dice.js";
 import { runToIdle, submit, type Heard } from "#test/doubles/engine-run.js";
@@ -40,14 +40,14 @@ async function logitsBehind(ids: readonly number[]): Promise<Float32Array> {
 /** How far the best token's score lies above the second best's, after these tokens. */
 async function gapAfter(request: Partial<GenerationRequest>, tokens: readonly number[]): Promise<number> {
   const known = tokens.map((token) => model.layout.tokenOffset + token);
-  const logits = await logitsBehind([...request.promptTokens!, ...known]);
-  if (request.guidanceScale !== 1) {
-    guide(logits, await logitsBehind([...request.negativePromptTokens!, ...known]), request.guidanceScale!);
-  }
-  const { temperature = 1, topK = 0, topP = 1, seed = 0n } = request;
-  const law = processLogits(logits, { temperature, topK, topP });
-  const noise = new GumbelNoise(law.codebookSize, { seed, imageIndex: 0, position: tokens.length });
-  const scores = Array.from(law.logits, (logit, i) => logit + noise.of(law.tokens?.[i] ?? i)).sort((a, b) => b - a);
+  const prompts = [request.promptTokens!, ...(request.guidanceScale === 1 ? [] : [request.negativePromptTokens!])];
+  const rows: Float32Array[] = [];
+  for (const prompt of prompts) rows.push(await logitsBehind([...prompt, ...known]));
+  const { guidanceScale = 1, temperature = 1, topK = 0, topP = 1, seed = 0n } = request;
+  const law = new LawKernel(rows[0].length).law(rows, { guidanceScale, temperature, topK, topP });
+  const noise = new GumbelNoise(law.logits.length, { seed, imageIndex: 0, position: tokens.length });
+  const scores = [...law.logits.keys()].filter((token) => isAllowed(law, token))
+    .map((token) => law.logits[token] + noise.of(token)).sort((a, b) => b - a);
   return scores[0] - scores[1];
 }
 

@@ -5,7 +5,7 @@ import { convert } from "#libs/convert/convert.js";
 import { readSafetensors } from "#libs/convert/safetensors.js";
 import { TensorSource } from "#libs/convert/tensor-source.js";
 import { TransformerRunner } from "#libs/onnx/transformer-runner.js";
-import { guide } from "#services/generator/engine/guidance.js";
+import { LawKernel } from "#services/generator/engine/law-kernel.js";
 import { largestDistance } from "#test/fixtures/goldens.js";
 import { referenceFolder } from "./reference.js";
 
@@ -130,15 +130,16 @@ async function guidedPair(runner: TransformerRunner, goldens: Goldens, report: R
   for (const [firstRow, ids] of [prompt, unconditional].entries()) {
     first.push(await runner.run({ firstRow, ids: [ids], logitsFrom: ids.length - 1 }));
   }
+  const kernel = new LawKernel(codebookSize);
   let largest = 0;
   for (let step = 0, pair = first; step <= steps; step++) {
     if (step > 0) {
       const logits = await runner.run({ ids: [[image[step - 1]], [image[step - 1]]] });
       pair = [logits.subarray(0, codebookSize), logits.subarray(codebookSize)];
     }
-    guide(pair[0], pair[1], GUIDANCE_SCALE);
+    const { logits } = kernel.law(pair, { guidanceScale: GUIDANCE_SCALE, temperature: 1, topK: 0, topP: 1 });
     const expected = guided.subarray(step * codebookSize, (step + 1) * codebookSize);
-    largest = Math.max(largest, largestDistance(softmax(pair[0]), expected));
+    largest = Math.max(largest, largestDistance(softmax(logits), expected));
   }
   report("guided distribution of a pair", largest, GUIDED_LIMIT);
 }

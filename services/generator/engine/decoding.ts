@@ -1,23 +1,11 @@
 import { openUniform, philox4x32 } from "#libs/random/philox.js";
-import { guide } from "./guidance.js";
 import { copyOf, type Law, probabilities } from "./law.js";
-import { processLogits } from "./logits-processors.js";
 import { sample } from "./sampler.js";
 import type { Sequence } from "./sequence.js";
 import { type Draft, drawFrom, type Verified, verifyByRejection, verifyCoupled } from "./speculative.js";
 
 /** Purposes of random words from here on are passes of verification by rejection; the noise tree uses those below. */
 const FIRST_PASS_PURPOSE = 1 << 16;
-
-/**
- * The law of a sequence's next token from its rows' logits, which are overwritten: guidance, then the processors.
- * @param rows `[V]` each: conditional, then unconditional unless guidance is off.
- */
-export function guidedLaw({ request }: Sequence, rows: readonly Float32Array[]): Law {
-  const [logits, unconditional] = rows as [Float32Array, Float32Array | undefined];
-  if (unconditional !== undefined) guide(logits, unconditional, request.guidanceScale);
-  return processLogits(logits, request);
-}
 
 /** The token that plain decoding draws at a position: a function of the law and of the position's own noise. */
 function drawToken({ request, imageIndex }: Sequence, law: Law, position: number): number {
@@ -43,15 +31,20 @@ export function draftsFor(sequence: Sequence, count: number): readonly Draft[] {
 
 /**
  * Judge a window of drafts.
- * @param law of the position at index j of the window.
+ * @param lawAt of the position at index j of the window; each is used up before the next is asked for.
  */
-export function verify(sequence: Sequence, drafts: readonly Draft[], law: (j: number) => Law): Verified {
+export function verify(sequence: Sequence, drafts: readonly Draft[], lawAt: (j: number) => Law): Verified {
   const start = sequence.tokens.length;
-  const laws = Array.from({ length: drafts.length + 1 }, (_, j) => law(j));
-  if (sequence.request.speculation.draftWindow !== 1) sequence.lastLaw = copyOf(laws.at(-1)!);
+  const keepsLast = sequence.request.speculation.draftWindow !== 1;
+  const useEach = <T>(use: (law: Law, j: number) => T) => Array.from({ length: drafts.length + 1 }, (_, j) => {
+    const law = lawAt(j);
+    if (j === drafts.length && keepsLast) sequence.lastLaw = copyOf(law);
+    return use(law, j);
+  });
   sequence.passes++;
-  if (isCoupled(sequence)) return verifyCoupled(laws.map((each, j) => drawToken(sequence, each, start + j)), drafts);
-  return verifyByRejection(laws.map(probabilities), drafts, laws.map((_, j) => freshUniforms(sequence, start + j, 0)));
+  if (isCoupled(sequence)) return verifyCoupled(useEach((law, j) => drawToken(sequence, law, start + j)), drafts);
+  const laws = useEach(probabilities);
+  return verifyByRejection(laws, drafts, laws.map((_, j) => freshUniforms(sequence, start + j, 0)));
 }
 
 /** Rejection has nothing to reject by when the most likely token is certain. */

@@ -1,23 +1,30 @@
-/** What a token is drawn from: unnormalised log-probabilities of all tokens, or of those that are left. */
+/** What a token is drawn from: unnormalised log-probabilities, of which the small ones may be out of reach. */
 export interface Law {
-  /** Tokens of the codebook. */
-  readonly codebookSize: number;
-  /** The tokens that may be drawn, in ascending order; undefined for all of them. */
-  readonly tokens?: Uint32Array;
-  /** One for each of `tokens`, or `[codebookSize]`. */
+  /** `[V]`, for every token of the codebook. */
   readonly logits: Float32Array;
+  /** The largest logit of each `FAN_OUT` tokens, those under one node of the noise, `[ceil(V / FAN_OUT)]`. */
+  readonly tops: Float32Array;
+  /** Tokens of a smaller logit are not drawn. */
+  readonly floor: number;
+  /** Of the tokens whose logit is `floor` exactly, those with a larger id are not drawn. */
+  readonly lastTie: number;
 }
 
-/** Probabilities, `[codebookSize]`; 0 where nothing may be drawn. */
-export function probabilities({ codebookSize, tokens, logits }: Law): Float32Array {
-  const largest = logits.reduce((a, b) => Math.max(a, b), -Infinity);
-  const all = new Float32Array(codebookSize);
-  let total = 0;
-  for (let i = 0; i < logits.length; i++) total += all[tokens?.[i] ?? i] = Math.exp(logits[i] - largest);
-  return all.map((weight) => weight / total);
+/** Whether a token may be drawn. */
+export function isAllowed({ logits, floor, lastTie }: Law, token: number): boolean {
+  const logit = logits[token];
+  return logit > floor || (logit === floor && token <= lastTie && logit > -Infinity);
 }
 
-/** A law on a buffer of its own, for whoever wants to keep it. */
+/** Probabilities, `[V]`; 0 where nothing may be drawn. */
+export function probabilities(law: Law): Float32Array {
+  const largest = law.tops.reduce((a, b) => Math.max(a, b), -Infinity);
+  const weights = law.logits.map((logit, token) => (isAllowed(law, token) ? Math.exp(logit - largest) : 0));
+  const total = weights.reduce((a, b) => a + b, 0);
+  return weights.map((weight) => weight / total);
+}
+
+/** A law on buffers of its own, for whoever wants to keep it. */
 export function copyOf(law: Law): Law {
-  return { ...law, logits: law.logits.slice() };
+  return { ...law, logits: law.logits.slice(), tops: law.tops.slice() };
 }

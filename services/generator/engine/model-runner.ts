@@ -1,6 +1,7 @@
 import { aborted, AppError } from "#libs/errors/errors.js";
 import { Batch, type BatchPass } from "./batch.js";
-import { guidedLaw, verify } from "./decoding.js";
+import { verify } from "./decoding.js";
+import { LawKernel } from "./law-kernel.js";
 import type { Model } from "./model.js";
 import { type Prompt, PromptCache } from "./prompt-cache.js";
 import { planPrefill } from "./scheduler.js";
@@ -37,12 +38,14 @@ export class ModelRunner {
   readonly batch: Batch;
   readonly #model: Model;
   readonly #prompts: PromptCache;
+  readonly #kernel: LawKernel;
   #records: PassRecord[] = [];
   #passMs = 0;
   #passes = 0;
 
   constructor(model: Model, { maxRows, maxRowPositions }: RunnerLimits) {
     this.#model = model;
+    this.#kernel = new LawKernel(model.layout.codebookSize);
     this.batch = new Batch(model, maxRows, maxRowPositions);
     this.#prompts = new PromptCache(model.layout, Math.ceil(IDLE_SHARE * maxRows * maxRowPositions));
   }
@@ -119,12 +122,11 @@ export class ModelRunner {
     const logits = sequence.prompts.map((prompt) => prompt.logits);
     if (logits.includes(undefined)) return false;
     this.batch.join(sequence);
-    const law = guidedLaw(sequence, logits.map((row) => row!.slice()));
     this.#releasePrompts(sequence);
     sequence.status = "decode";
     sequence.takenAt = performance.now();
     sequence.prefillMs += sequence.takenAt - sequence.startedAt;
-    this.#take(sequence, verify(sequence, [], () => law));
+    this.#take(sequence, verify(sequence, [], () => this.#kernel.law(logits as Float32Array[], sequence.request)));
     return true;
   }
 
@@ -149,7 +151,7 @@ export class ModelRunner {
     const startedAt = performance.now();
     let laws = 0;
     for (const [sequence, drafted] of drafts) {
-      const verified = verify(sequence, drafted, (j) => guidedLaw(sequence, pass.logits(sequence, j)));
+      const verified = verify(sequence, drafted, (j) => this.#kernel.law(pass.logits(sequence, j), sequence.request));
       pass.commit(sequence, verified.tokens.length);
       this.speculation.judged(sequence, verified);
       sequence.decodeSteps++;
