@@ -1,31 +1,10 @@
-import { setTimeout as sleep } from "node:timers/promises";
-import { clone, create, type MessageInitShape } from "@bufbuild/protobuf";
-import { AppError, invariant } from "#libs/errors/errors.js";
-import type { CallLimits, ServiceClient } from "#libs/rpc/definition.js";
+import { create } from "@bufbuild/protobuf";
+import type { ServiceClient } from "#libs/rpc/definition.js";
 import type { GenerateResponse, GeneratorService, TokenChunk } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
-import { GenerationSchema, TokenPrefixSchema, type Generation, type Started } from "#libs/rpc/gen/tessera/v1/types_pb.js";
+import { TokenPrefixSchema, type Generation } from "#libs/rpc/gen/tessera/v1/types_pb.js";
+import { Beginning, resumed, type GenerationInit, type Progress, type ResumeOptions, type TryOptions } from "./resumed.js";
 
-/** What is asked of a generator. */
-export type GenerationInit = MessageInitShape<typeof GenerationSchema>;
-
-/** How a lost generation is asked for again; the deadline holds for all tries together. */
-export interface ResumeOptions extends CallLimits {
-  /** Tries in a row that may fail before a generation is given up that has begun; each that brings tokens starts the count anew. */
-  readonly maxRetries: number;
-  /** The same before it has begun, when nothing is lost by giving up. */
-  readonly maxFirstRetries?: number;
-  /** Whether a full queue is asked again before the generation has begun; afterwards it always is, until the deadline. */
-  readonly waitsForQueue?: boolean;
-  /** Hears of every loss after the beginning that is to be made good, with the number of image tokens at hand. */
-  readonly onLoss?: (error: AppError, tokens: number) => void;
-  readonly signal?: AbortSignal;
-}
-
-/**
- * The wait before a call is made again, where the service names none. It does not grow: of several replicas the next one
- * asked may well be one that serves.
- */
-const RETRY_MS = 100;
+type Client = Pick<ServiceClient<typeof GeneratorService>, "generate">;
 
 /**
  * The responses of one Generate call, come what may: what was lost on the way, because its replica died or drained, goes
@@ -33,30 +12,10 @@ const RETRY_MS = 100;
  * images end as they would have, and the responses are those of one call that nobody disturbed.
  * @throws AppError of the last try; the signal's reason.
  */
-export async function* resumedGeneration(
-  client: Pick<ServiceClient<typeof GeneratorService>, "generate">, generation: GenerationInit, options: ResumeOptions,
+export function resumedGeneration(
+  client: Client, generation: GenerationInit, options: ResumeOptions,
 ): AsyncGenerator<GenerateResponse, void, undefined> {
-  const { maxRetries, maxFirstRetries = maxRetries, waitsForQueue = true, onLoss, ...call } = options;
-  const progress = new Progress(generation);
-  for (let retries = 0; ; ) {
-    try {
-      for await (const response of client.generate({ generation: progress.rest() }, call)) {
-        if (response.event.case === "tokenChunk") retries = 0;
-        if (progress.isNews(response)) yield response;
-      }
-      return;
-    } catch (thrown) {
-      call.signal?.throwIfAborted();
-      const error = AppError.from(thrown);
-      const isFull = error.kind === "overloaded";
-      // A begun image waits for a place as long as its caller does.
-      if (!isFull || !progress.hasBegun) retries++;
-      const isWorthIt = isFull ? waitsForQueue || progress.hasBegun : error.kind === "not-ready" || error.kind === "aborted";
-      if (!isWorthIt || retries > (progress.hasBegun ? maxRetries : maxFirstRetries)) throw error;
-      if (progress.hasBegun) onLoss?.(error, progress.tokenCount);
-      await sleep(error.retryDelayMs ?? RETRY_MS, undefined, call.signal && { signal: call.signal }).catch(() => call.signal?.throwIfAborted());
-    }
-  }
+  return resumed(new TokenProgress(client, generation), options);
 }
 
 /** One image as far as it has come. */
@@ -68,42 +27,28 @@ interface ImageProgress {
 }
 
 /** What has arrived of a generation's images, and what is still to be asked for. */
-class Progress {
-  readonly #generation: Generation;
+class TokenProgress implements Progress<GenerateResponse> {
+  readonly beginning: Beginning;
+  readonly #client: Client;
   readonly #images = new Map<number, ImageProgress>();
-  #started: Started | undefined;
 
-  constructor(generation: GenerationInit) {
-    this.#generation = create(GenerationSchema, generation);
-    for (const { imageIndex, tokens } of this.#generation.prefixes) this.#image(imageIndex).tokens.push(...tokens);
-  }
-
-  get hasBegun(): boolean {
-    return this.#started !== undefined;
+  constructor(client: Client, generation: GenerationInit) {
+    this.#client = client;
+    this.beginning = new Beginning(generation);
+    for (const { imageIndex, tokens } of this.beginning.generation.prefixes) this.#image(imageIndex).tokens.push(...tokens);
   }
 
   get tokenCount(): number {
     return [...this.#images.values()].reduce((sum, { tokens }) => sum + tokens.length, 0);
   }
 
-  /** The generation as it has to be asked for now: the same seed, behind the tokens that are here. */
-  rest(): Generation {
-    if (this.#started === undefined) return this.#generation;
-    const rest = clone(GenerationSchema, this.#generation);
-    rest.seed = this.#started.settings?.seed ?? 0n;
-    // A prefix is less than a whole image; the one token that is drawn again is the same.
-    const most = this.#started.imageTokenCount - 1;
-    rest.prefixes = Array.from(this.#images, ([imageIndex, image]) => {
-      image.heldBefore = image.tokens.length;
-      return create(TokenPrefixSchema, { imageIndex, tokens: image.tokens.slice(0, most) });
-    });
-    return rest;
+  rest(options: TryOptions): AsyncIterable<GenerateResponse> {
+    return this.#client.generate({ generation: this.#behindTokens() }, options);
   }
 
-  /** Whether a response tells what no try before has told; takes out of it what is known. */
   isNews({ event }: GenerateResponse): boolean {
-    if (event.case === "queued") return !this.hasBegun;
-    if (event.case === "started") return this.#start(event.value);
+    if (event.case === "queued") return !this.beginning.isOver;
+    if (event.case === "started") return this.beginning.start(event.value);
     if (event.case === "tokenChunk") return this.#take(event.value);
     if (event.case !== "imageFinished") return true;
     const image = this.#image(event.value.imageIndex);
@@ -112,11 +57,17 @@ class Progress {
     return isFirst;
   }
 
-  #start(started: Started): boolean {
-    const isFirst = this.#started === undefined;
-    this.#started ??= started;
-    if (started.model?.digest === this.#started.model?.digest) return isFirst;
-    throw invariant("the generation cannot go on: another model has answered");
+  /** The generation as it has to be asked for now: the same seed, behind the tokens that are here. */
+  #behindTokens(): Generation {
+    const rest = this.beginning.again();
+    if (!this.beginning.isOver) return rest;
+    // A prefix is less than a whole image; the one token that is drawn again is the same.
+    const most = this.beginning.imageTokenCount - 1;
+    rest.prefixes = Array.from(this.#images, ([imageIndex, image]) => {
+      image.heldBefore = image.tokens.length;
+      return create(TokenPrefixSchema, { imageIndex, tokens: image.tokens.slice(0, most) });
+    });
+    return rest;
   }
 
   #take(chunk: TokenChunk): boolean {

@@ -2,7 +2,8 @@ import { invariant } from "#libs/errors/errors.js";
 import type { ServiceClient } from "#libs/rpc/definition.js";
 import type { GeneratorService } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
 import type { Started } from "#libs/rpc/gen/tessera/v1/types_pb.js";
-import { resumedGeneration, type GenerationInit } from "./resumed-generation.js";
+import { resumedGeneration } from "./resumed-generation.js";
+import type { GenerationInit } from "./resumed.js";
 
 /** What happens on the way from a prompt to tokens. */
 export type TokenEvent =

@@ -61,7 +61,7 @@ type Happening =
  * How often the generator is asked again. A call that has not begun is its caller's to repeat, save that it may have met
  * replicas that come up or go down, again and again; a begun one is worth the time that another replica takes to come up.
  */
-const PATIENCE = { maxRetries: 60, maxFirstRetries: 20, waitsForQueue: false } as const;
+export const PATIENCE = { maxRetries: 60, maxFirstRetries: 20, waitsForQueue: false } as const;
 
 /** How previews are written: small, and soon. */
 export const PREVIEW_ENCODING: ValidEncoding = { format: ImageFormat.JPEG, quality: 80, includePrompt: false };

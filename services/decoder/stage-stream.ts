@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { StageBundle } from "#libs/bundle/bundle.js";
 import { stageTokenCount } from "#libs/bundle/stage-manifest.js";
+import { ResumedStages } from "#libs/clients/resumed-stages.js";
 import { aborted, invariant } from "#libs/errors/errors.js";
 import type { Latent } from "#libs/flow/latent.js";
 import { stageGuidance } from "#libs/flow/schedule.js";
@@ -9,20 +10,20 @@ import { cleanEstimate, type StageEnd } from "#libs/flow/stage-flow.js";
 import type { ServiceClient } from "#libs/rpc/definition.js";
 import type { GenerateImageResponseSchema } from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
 import type {
-  GenerateStagesRequestSchema, GenerateStagesResponse, GeneratorService, ImageTokensFinished, TokenMap,
+  GenerateStagesResponse, GeneratorService, ImageTokensFinished, TokenMap,
 } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
 import type { Started } from "#libs/rpc/gen/tessera/v1/types_pb.js";
 import { linkSignals } from "#libs/rpc/signals.js";
+import { log } from "#libs/telemetry/log.js";
 import { recordDuration } from "#libs/telemetry/metrics.js";
 import { ATTRIBUTES, METRICS, SPANS } from "#libs/telemetry/names.js";
-import { inContext, inSpan, openSpan } from "#libs/telemetry/spans.js";
+import { bindGenerator, inSpan, openSpan } from "#libs/telemetry/spans.js";
 import { bytesOfFloats } from "#libs/tensor/float-bytes.js";
 import { imageChunks } from "./chunks.js";
 import type { FlowHead } from "./flow-head.js";
-import { PREVIEW_ENCODING, type ImageCall } from "./image-stream.js";
+import { PATIENCE, PREVIEW_ENCODING, type ImageCall } from "./image-stream.js";
 import type { LatentDetokenizer } from "./latent-detokenizer.js";
 import { modelTexts, promptTexts, stageSettingsTexts } from "./metadata.js";
-import { Outbox } from "./outbox.js";
 import { draw, type DrawingOptions, type Picture } from "./picture.js";
 import { Race } from "./race.js";
 import { sampleStage, stageStart } from "./stage-sampler.js";
@@ -63,7 +64,8 @@ type Happening =
 
 /**
  * One GenerateImage call on a model with stages: token maps come from the generator, the flow makes a latent of each, which
- * goes back for the next; progress, previews and images go out.
+ * goes back for the next; progress, previews and images go out. Where a replica of the generator is lost, another goes on,
+ * and the client does not notice.
  *
  * The generator's next event, the flow of every image and all drawing are under way at once; whatever happens first is
  * handled first.
@@ -73,7 +75,7 @@ export class StageStream {
   readonly #request: ValidGenerateImageRequest;
   readonly #call: ImageCall;
   readonly #images: readonly Image[];
-  readonly #latents = new Outbox<MessageInitShape<typeof GenerateStagesRequestSchema>>();
+  readonly #generation: ResumedStages;
   readonly #race = new Race<Happening>();
   readonly #stop = new AbortController();
   #hasPreview = false;
@@ -85,6 +87,7 @@ export class StageStream {
     this.#request = request;
     this.#call = call;
     this.#signal = call.signal;
+    this.#generation = new ResumedStages(parts.generator, request.generation);
     this.#images = Array.from({ length: request.imageCount }, (_, index) => ({
       index, stage: 0, latent: undefined, previews: [], flowMs: 0, previewMs: 0, finished: undefined, picture: undefined, isSent: false,
     }));
@@ -111,7 +114,6 @@ export class StageStream {
       if (missing !== undefined) throw aborted(`the generator ended before image ${missing.index} was complete`);
     } finally {
       this.#stop.abort();
-      this.#latents.close();
       // A generator between two events is only told by `return`, one inside an event only by the signal.
       await Promise.allSettled([this.#race.settled(), events.return?.()]);
       release();
@@ -120,9 +122,10 @@ export class StageStream {
 
   #generate(): AsyncIterator<GenerateStagesResponse, unknown> {
     const { deadline, parent } = this.#call;
-    this.#latents.put({ message: { case: "generation", value: this.#request.generation } });
-    const stream = inContext(parent, () => this.#parts.generator.generateStages(this.#latents, { signal: this.#signal, deadline }));
-    return stream[Symbol.asyncIterator]();
+    return bindGenerator(parent, this.#generation.responses({
+      ...PATIENCE, deadline, signal: this.#signal,
+      onLoss: ({ kind }, tokens) => log.warn("the generator was lost; going on at another", { kind, tokens }),
+    }));
   }
 
   async *#handle(happening: Happening): AsyncGenerator<Response> {
@@ -202,8 +205,7 @@ export class StageStream {
       return;
     }
     const { channels, height, width, values } = end.state;
-    const value = { imageIndex: image.index, stage, height, width, channels, values: bytesOfFloats(values) };
-    this.#latents.put({ message: { case: "latent", value } });
+    this.#generation.deliver({ imageIndex: image.index, stage, height, width, channels, values: bytesOfFloats(values) });
     this.#drawPreview(image, stage, end);
   }
 

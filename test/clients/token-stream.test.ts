@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { openTokenBundle } from "#libs/bundle/bundle.js";
-import type { GenerationInit } from "#libs/clients/resumed-generation.js";
+import type { GenerationInit } from "#libs/clients/resumed.js";
 import { tokenStream, type TokenEvent } from "#libs/clients/token-stream.js";
 import { notReady, overloaded } from "#libs/errors/errors.js";
 import { connect } from "#libs/rpc/client.js";

@@ -572,7 +572,7 @@ export enum Priority {
   NORMAL = 2,
 
   /**
-   * Before everything else; running images of a lower priority give way between two tokens.
+   * Before everything else; running images of a lower priority give way between two tokens, or two stages.
    *
    * @generated from enum value: PRIORITY_HIGH = 3;
    */
