@@ -7,6 +7,9 @@ const PAST_POSITIONS = 32;
 /** The most positions in a pass whose cost is measured beforehand. */
 const MAX_POSITIONS = 128;
 
+/** How often a size is measured beforehand. */
+const ROUNDS = 3;
+
 /** How much the latest pass of a size counts. */
 const WEIGHT = 0.1;
 
@@ -27,24 +30,29 @@ export class PassCost {
     this.#milliseconds.set(power, known === undefined ? scaled : known + WEIGHT * (scaled - known));
   }
 
-  /** Measure passes of every size, one after the other and twice, as far as the time goes. */
+  /** Measure passes of every size, one after the other and again, as far as the time goes; the best counts: others may be at work. */
   async calibrate(model: Model, maxMs: number): Promise<void> {
     const { tokenOffset, maxPositions } = model.layout;
     const startedAt = performance.now();
     const past = Math.min(PAST_POSITIONS, maxPositions);
     const cache = new KvCache(model.layout, 1, past);
     cache.reserve(past);
-    const run = async (count: number): Promise<void> => {
+    const run = async (count: number): Promise<number> => {
       const ids = new BigInt64Array(count).fill(BigInt(tokenOffset));
       const passAt = performance.now();
       const pass = await model.forward({ cache, firstRow: 0, rows: 1, ids, logitsFrom: 0 });
-      if (cache.lengths[0] === past) this.observe(count, performance.now() - passAt);
-      else cache.append(0, { ...pass, rows: 1, count }, 0, count);
+      const ms = performance.now() - passAt;
+      if (cache.lengths[0] < past) cache.append(0, { ...pass, rows: 1, count }, 0, count);
+      return ms;
     };
     await run(past);
-    for (const _ of [1, 2]) {
-      for (let count = 1; count <= MAX_POSITIONS && performance.now() - startedAt < maxMs; count *= 2) await run(count);
+    const best = new Map<number, number>();
+    for (let round = 0; round < ROUNDS; round++) {
+      for (let count = 1; count <= MAX_POSITIONS && performance.now() - startedAt < maxMs; count *= 2) {
+        best.set(count, Math.min(best.get(count) ?? Infinity, await run(count)));
+      }
     }
+    for (const [count, ms] of best) this.observe(count, ms);
   }
 
   /** The likely cost of a pass; 1 before anything has been measured. */
