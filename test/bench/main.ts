@@ -10,9 +10,10 @@ import { serving } from "./serving.js";
 import { simplear } from "./simplear/simplear.js";
 import { weights } from "./weights.js";
 import { whereTimeGoes, type BenchOptions } from "./where-time-goes.js";
+import { windows } from "./windows.js";
 
 const BENCHES: Readonly<Record<string, (options: BenchOptions) => Promise<void>>> = {
-  conversion, engine, main: whereTimeGoes, previews, serving, weights,
+  conversion, engine, main: whereTimeGoes, previews, serving, weights, windows,
 };
 
 const HELP = `npm run bench -- NAME [--bundle DIR] [--rounds N] [--against DIR] [--guidance S] [--json]
@@ -25,8 +26,9 @@ const HELP = `npm run bench -- NAME [--bundle DIR] [--rounds N] [--against DIR] 
   serving     latency and throughput of 1, 4 and 16 clients through all services, what each edge carries, cancel and preview
   simplear    what a published size costs, beside other engines; has flags of its own: \`simplear --help\`
   weights     what the bundle's weight type costs and gains against another bundle's, such as its fp32 form
+  windows     what a pass costs by its draft window: how many tokens it must yield to pay
 
-Prints a table for people, then one line of JSON; with --json engine and serving print that line alone.
+Prints a table for people, then one line of JSON; with --json engine, serving and windows print that line alone.
 `;
 
 await runCommand(async ({ signal }) => {
