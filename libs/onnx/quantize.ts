@@ -45,13 +45,15 @@ export function quantizeBlocks({ weight, rows, columns }: LinearWeights): Quanti
   const blocks = Math.ceil(columns / BLOCK);
   const packed = new Uint8Array((rows * blocks * BLOCK) / 2);
   const scales = new Float32Array(rows * blocks);
-  const padded = new Float32Array(BLOCK);
-  for (let block = 0; block < rows * blocks; block++) {
-    const start = Math.floor(block / blocks) * columns + (block % blocks) * BLOCK;
-    padded.fill(0).set(weight.subarray(start, start + Math.min(BLOCK, columns - (block % blocks) * BLOCK)));
-    scales[block] = bestScale(padded);
-    for (let i = 0; i < BLOCK; i += 2) {
-      packed[(block * BLOCK + i) / 2] = (level(padded[i], scales[block]) + 8) | ((level(padded[i + 1], scales[block]) + 8) << 4);
+  for (let index = 0; index < rows * blocks; index++) {
+    const first = (index % blocks) * BLOCK;
+    const start = Math.floor(index / blocks) * columns + first;
+    const count = Math.min(BLOCK, columns - first);
+    scales[index] = bestScale(weight, start, count);
+    const inverse = inverseOf(scales[index]);
+    for (let i = 0; i < BLOCK; i++) {
+      const value = i < count ? weight[start + i] : 0;
+      packed[(index * BLOCK + i) >> 1] |= (level(value * inverse) + 8) << (4 * (i & 1));
     }
   }
   return { packed, scales, blocks };
@@ -82,22 +84,31 @@ function largestMagnitude(values: Float32Array, start: number, count: number): n
 }
 
 /** May be negative: the side of the largest weight gets the level -8 that the other side lacks. */
-function bestScale(block: Float32Array): number {
+function bestScale(values: Float32Array, start: number, count: number): number {
   let largest = 0;
-  for (const value of block) if (Math.abs(value) > Math.abs(largest)) largest = value;
+  for (let i = start; i < start + count; i++) if (Math.abs(values[i]) > Math.abs(largest)) largest = values[i];
   if (largest === 0) return 0;
   let best = 0;
   let leastError = Infinity;
-  for (const shrink of SHRINKS) {
-    const scale = Math.fround((shrink * largest) / -8);
+  for (let tried = 0; tried < SHRINKS.length; tried++) {
+    const scale = Math.fround((SHRINKS[tried] * largest) / -8);
+    const inverse = inverseOf(scale);
     let error = 0;
-    for (const value of block) error += (value - scale * level(value, scale)) ** 2;
+    for (let i = start; i < start + count; i++) {
+      const difference = values[i] - scale * level(values[i] * inverse);
+      error += difference * difference;
+    }
     if (error < leastError) [best, leastError] = [scale, error];
   }
   return best;
 }
 
-/** The nearest of the levels -8 .. 7. */
-function level(value: number, scale: number): number {
-  return scale === 0 ? 0 : Math.max(-8, Math.min(7, Math.round(value / scale)));
+function inverseOf(scale: number): number {
+  return scale === 0 ? 0 : 1 / scale;
+}
+
+/** The nearest of the levels -8 .. 7. Cut off behind the half that rounds, for this runs seven times for each weight. */
+function level(value: number): number {
+  const shifted = value + 8.5;
+  return (shifted < 0 ? 0 : shifted > 15 ? 15 : shifted | 0) - 8;
 }
