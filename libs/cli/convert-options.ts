@@ -2,7 +2,7 @@ import type { WeightType } from "#libs/bundle/manifest.js";
 import type { ConvertOptions } from "#libs/convert/convert.js";
 import { invalidRequest } from "#libs/errors/errors.js";
 import { parseFlags } from "./command.js";
-import { gridFlag, requiredFlag } from "./flags.js";
+import { compressionFlag, gridFlag, requiredFlag } from "./flags.js";
 
 /** What `--help` prints. */
 export const CONVERT_HELP = `Turn a SimpleAR or E-CAR checkpoint and a Cosmos decoder into a model bundle.
@@ -13,6 +13,8 @@ export const CONVERT_HELP = `Turn a SimpleAR or E-CAR checkpoint and a Cosmos de
                          fp32, fp16 or bf16; generation_config.json and tessera.json, a recipe, if they are there
   --decoder FILE         decoder.jit of a Cosmos tokenizer: a discrete one, DV or DI, or with E-CAR a continuous one
   --encoder FILE         its encoder.jit, to turn images into tokens; may be left out
+  --compression TxHxW    frames, rows and columns that become one token, such as 8x16x16 of DV8x16x16; needed only for files of
+                         video tokenizers that keep convolutions which nothing uses
   --out DIR              the bundle; must not exist yet
   --weights TYPE         transformer weights: fp32 (default), fp16, int8 or int4
   --decoder-weights TYPE decoder weights: fp32 or fp16 (default: fp32 with fp32, else fp16)
@@ -28,7 +30,7 @@ FILE.data beside it. Without tessera.json, prompt, negative prompt, guidance and
 const OPTIONS = {
   lm: { type: "string" }, decoder: { type: "string" }, encoder: { type: "string" }, out: { type: "string" },
   weights: { type: "string", default: "fp32" },
-  "decoder-weights": { type: "string" }, name: { type: "string" }, grid: { type: "string" },
+  compression: { type: "string" }, "decoder-weights": { type: "string" }, name: { type: "string" }, grid: { type: "string" },
   help: { type: "boolean", default: false },
 } as const;
 
@@ -38,11 +40,13 @@ export function parseConvertOptions(args: readonly string[]): ConvertOptions | u
   if (values.help) return undefined;
   const { name, encoder } = values;
   const grid = gridFlag("--grid", values.grid);
+  const compression = compressionFlag("--compression", values.compression);
   const decoderWeights = values["decoder-weights"];
   return {
     lmFolder: requiredFlag("--lm", values.lm),
     decoderFile: requiredFlag("--decoder", values.decoder),
     ...(encoder === undefined ? {} : { encoderFile: requiredFlag("--encoder", encoder) }),
+    ...(compression === undefined ? {} : { compression }),
     outFolder: requiredFlag("--out", values.out),
     weights: oneOf<WeightType>("--weights", ["fp32", "fp16", "int8", "int4"], values.weights),
     ...(decoderWeights === undefined ? {} : { decoderWeights: oneOf("--decoder-weights", ["fp32", "fp16"], decoderWeights) }),

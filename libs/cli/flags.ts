@@ -54,6 +54,14 @@ export function gridFlag(name: string, text: string | undefined): readonly [heig
   return [Number(match[1]), Number(match[2])];
 }
 
+/** Frames, rows and columns that become one token, `TxHxW`: powers of two, of which the last two are equal. */
+export function compressionFlag(name: string, text: string | undefined): { readonly time: number; readonly space: number } | undefined {
+  if (text === undefined) return undefined;
+  const match = /^(2|4|8|16|32)x(2|4|8|16|32)x\2$/.exec(text);
+  if (match === null) throw invalidRequest(name, "frames x rows x columns such as 8x16x16", text);
+  return { time: Number(match[1]), space: Number(match[2]) };
+}
+
 /** A flag that cannot be left out. @throws AppError `invalid-request` if it is. */
 export function requiredFlag(name: string, text: string | undefined): string {
   if (text === undefined || text === "") throw invalidRequest(name, "given");

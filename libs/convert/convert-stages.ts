@@ -36,7 +36,7 @@ export async function convertStages(options: ConvertOptions): Promise<StageBundl
   const checkpoint = await EcarCheckpoint.open(options.lmFolder, onRead);
   const archive = await readTorchArchive(options.decoderFile, onRead);
   const totalBytes = checkpoint.bytes + archive.bytes;
-  const decoder = await collectCosmosDecoder(archive);
+  const decoder = await collectCosmosDecoder(archive, options.compression);
   checkParts(checkpoint.config, vocabulary, decoder, recipe);
   const own = { weights: options.weights, ...(signal && { signal }) };
   const codec = { weights: decoderWeights(options), ...(signal && { signal }) };

@@ -6,7 +6,9 @@ import type { GenerationConfig, TokenManifest, WeightType } from "#libs/bundle/m
 import { mismatch } from "#libs/errors/errors.js";
 import { codebookSize } from "#libs/fsq/fsq.js";
 import { WeightFile } from "#libs/onnx/weight-file.js";
-import { collectCosmosDecoder, collectCosmosEncoder, type CosmosDecoder, type CosmosEncoder } from "./cosmos-checkpoint.js";
+import {
+  collectCosmosDecoder, collectCosmosEncoder, type Compression, type CosmosDecoder, type CosmosEncoder,
+} from "./cosmos-checkpoint.js";
 import { checkTokenizer, pixelsPerToken } from "./cosmos-structure.js";
 import { buildDecoder, type DecoderWeightType } from "./decoder-graph.js";
 import { buildEncoder } from "./encoder-graph.js";
@@ -27,6 +29,8 @@ export interface ConvertOptions extends RecipeOverrides {
   readonly decoderFile: string;
   /** The `encoder.jit` beside it, if images are to become tokens. */
   readonly encoderFile?: string;
+  /** Of a video tokenizer whose files keep what they do not use; left out: it follows from their arrays. */
+  readonly compression?: Compression;
   /** The bundle; must not exist yet. */
   readonly outFolder: string;
   /** The transformer's weights. */
@@ -82,7 +86,7 @@ interface Checkpoints {
 }
 
 /** Open what is to be converted, and check that the tokenizer's two halves fit. Of weights, only its tables are read yet. */
-async function openCheckpoints({ lmFolder, decoderFile, encoderFile, onProgress }: ConvertOptions): Promise<Checkpoints> {
+async function openCheckpoints({ lmFolder, decoderFile, encoderFile, compression, onProgress }: ConvertOptions): Promise<Checkpoints> {
   let doneBytes = 0;
   // A tied head is read beside its embedding: a part of what is stored passes twice.
   const onRead = (bytes: number): void => onProgress?.(Math.min((doneBytes += bytes), totalBytes), totalBytes);
@@ -90,8 +94,8 @@ async function openCheckpoints({ lmFolder, decoderFile, encoderFile, onProgress 
   const decoderTensors = await readTorchArchive(decoderFile, onRead);
   const encoderTensors = encoderFile === undefined ? undefined : await readTorchArchive(encoderFile, onRead);
   const totalBytes = lm.bytes + decoderTensors.bytes + (encoderTensors?.bytes ?? 0);
-  const decoder = await collectCosmosDecoder(decoderTensors);
-  const encoder = encoderTensors && (await collectCosmosEncoder(encoderTensors));
+  const decoder = await collectCosmosDecoder(decoderTensors, compression);
+  const encoder = encoderTensors && (await collectCosmosEncoder(encoderTensors, compression));
   checkTokenizer(decoder, encoder);
   return { lm, decoder, encoder };
 }

@@ -87,6 +87,11 @@ export class CosmosLayers {
     return { outputs, inputs, size, load };
   }
 
+  /** Take convolutions that nothing uses, as far as they are there, for read. @returns undefined, for what is not done with them. */
+  leave(names: readonly string[]): undefined {
+    for (const name of names) if (this.has(name)) this.conv(name);
+  }
+
   /** A convolution of a plane, which video follows by one along time. */
   planeConv(name: string): StoredConv {
     return this.isVideo ? fused(this.conv(`${name}.0`), this.conv(`${name}.1`), `${name}.1`) : this.conv(name);

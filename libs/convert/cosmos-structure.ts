@@ -1,5 +1,5 @@
 import { mismatch, unsupported } from "#libs/errors/errors.js";
-import type { CosmosDecoder, CosmosEncoder } from "./cosmos-checkpoint.js";
+import type { Compression, CosmosDecoder, CosmosEncoder } from "./cosmos-checkpoint.js";
 import {
   checkConv, type AttentionBlock, type Block, type Middle, type NormWeights, type ResidualBlock, type StoredConv,
 } from "./cosmos-layers.js";
@@ -26,6 +26,13 @@ export function pixelsPerToken(network: CosmosDecoder | CosmosEncoder): number {
     ? network.up.filter(({ upsample }) => upsample !== undefined)
     : network.down.filter(({ downsample }) => downsample !== undefined);
   return 2 ** (network.haarLevels + resampled.length);
+}
+
+/** @throws mismatch if a network that was read as one of `compression` is of another. */
+export function checkCompression(network: CosmosDecoder | CosmosEncoder, compression: Compression | undefined): void {
+  const pixels = pixelsPerToken(network);
+  if (compression === undefined || compression.space === pixels) return;
+  throw mismatch(`the compression must be one of ${pixels} x ${pixels} pixels, got ${compression.space} x ${compression.space}`);
 }
 
 /**

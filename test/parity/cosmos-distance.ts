@@ -2,8 +2,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Tensor, type InferenceSession } from "onnxruntime-node";
-import { collectCosmosDecoder, collectCosmosEncoder } from "#libs/convert/cosmos-checkpoint.js";
-import { buildDecoder, type DecoderWeightType } from "#libs/convert/decoder-graph.js";
+import { collectCosmosDecoder, collectCosmosEncoder, type Compression } from "#libs/convert/cosmos-checkpoint.js";
+import { buildDecoder } from "#libs/convert/decoder-graph.js";
 import { buildEncoder } from "#libs/convert/encoder-graph.js";
 import { readSafetensors } from "#libs/convert/safetensors.js";
 import { TensorSource } from "#libs/convert/tensor-source.js";
@@ -20,18 +20,19 @@ export interface CosmosSession {
   close(): Promise<void>;
 }
 
-/** Convert one half of a tokenizer and load it. The caller closes it. @param threads inside one operator. */
+/** Convert one half of a tokenizer and load it. The caller closes it. @param options.threads inside one operator; default 1. */
 export async function openCosmos(
-  tensors: TensorSource, part: "encoder" | "decoder", weights: DecoderWeightType = "fp32", threads = 1,
+  tensors: TensorSource, part: "encoder" | "decoder", options: { readonly threads?: number; readonly compression?: Compression } = {},
 ): Promise<CosmosSession> {
+  const { threads = 1, compression } = options;
   const folder = await mkdtemp(join(tmpdir(), "tessera-cosmos-"));
   const path = join(folder, `${part}.onnx`);
   const weightFile = new WeightFile(`${path}.data`);
   let session: InferenceSession | undefined;
   try {
     await writeFile(path, part === "encoder"
-      ? await buildEncoder(await collectCosmosEncoder(tensors), { weights, weightFile })
-      : await buildDecoder(await collectCosmosDecoder(tensors), { weights, weightFile }));
+      ? await buildEncoder(await collectCosmosEncoder(tensors, compression), { weights: "fp32", weightFile })
+      : await buildDecoder(await collectCosmosDecoder(tensors, compression), { weights: "fp32", weightFile }));
     weightFile.close();
     session = await createInferenceSession(path, { threads });
   } finally {
@@ -71,7 +72,7 @@ export async function measureCosmos(folder: string, threads = 1): Promise<readon
   const goldens = new TensorSource("goldens", await readSafetensors(join(folder, "goldens.safetensors")));
   const distances: CosmosDistance[] = [];
   for (const part of ["decoder", "encoder"] as const) {
-    const session = await openCosmos(await readTorchArchive(join(folder, `${part}.jit`)), part, "fp32", threads);
+    const session = await openCosmos(await readTorchArchive(join(folder, `${part}.jit`)), part, { threads });
     try {
       for (let index = 0; goldens.has(`${part}.in.${index}`); index++) {
         const input = await readAny(goldens, `${part}.in.${index}`);
