@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { Fields } from "#libs/json/fields.js";
 import type { LinearWeights } from "#libs/onnx/linear.js";
 import { cellCounts, parseEcarConfig, type EcarConfig } from "./ecar-config.js";
-import { readLinear, readQwen2Layer, type Qwen2Layer } from "./qwen2-layer.js";
+import { readLinear, readQwen2Layer, type Qwen2Layer, type Qwen2LayerShape } from "./qwen2-layer.js";
 import { readSafetensorsFolder } from "./safetensors.js";
 import type { ReadObserver, TensorSource } from "./tensor-source.js";
 
@@ -23,10 +23,9 @@ export interface StageTransformerWeights {
   readonly tokenMap: LinearWeights;
 }
 
-/** What the flow head has beside its layers. */
-export interface FlowHeadWeights {
+/** What a network that tells velocities has beside its layers. */
+export interface VelocityWeights {
   readonly latent: LinearWeights;
-  readonly tokenMap: LinearWeights;
   /** `[cells of all stages, hidden]`. */
   readonly positions: Float32Array;
   readonly time: readonly [LinearWeights, LinearWeights];
@@ -38,6 +37,21 @@ export interface FlowHeadWeights {
   /** Shift and scale before the velocity, `[2, hidden]`. */
   readonly outputModulation: Float32Array;
   readonly velocity: LinearWeights;
+}
+
+/** What the flow head has beside its layers. */
+export interface FlowHeadWeights extends VelocityWeights {
+  readonly tokenMap: LinearWeights;
+}
+
+/** Sizes of a network that tells velocities. */
+export interface VelocityShape {
+  readonly hiddenSize: number;
+  readonly channels: number;
+  /** Of all stages together. */
+  readonly cells: number;
+  readonly stages: number;
+  readonly frequencies: number;
 }
 
 /** An E-CAR checkpoint; `libs/training/ecar_model.py` tells what its arrays are for. */
@@ -77,30 +91,16 @@ export class EcarCheckpoint {
   }
 
   async flowHead(): Promise<FlowHeadWeights> {
-    const { flowHead: { hiddenSize }, tokenMapChannels, latent: { channels }, stages, time } = this.config;
-    const layer = (name: string, rows: number, columns: number, hasBias = true): Promise<LinearWeights> =>
-      readLinear(this.#tensors, `flow_head.${name}`, rows, columns, hasBias);
-    const floats = (name: string, ...shape: number[]): Promise<Float32Array> => this.#tensors.floats(`flow_head.${name}`, shape);
+    const { flowHead: { hiddenSize }, tokenMapChannels, latent: { channels }, stages, time: { frequencies } } = this.config;
+    const shape = { hiddenSize, channels, cells: this.#cells, stages: stages.length, frequencies };
     return {
-      latent: await layer("latent_embedding", hiddenSize, channels, false),
-      tokenMap: await layer("token_map_embedding", hiddenSize, tokenMapChannels),
-      positions: await floats("position_embedding.weight", this.#cells, hiddenSize),
-      time: [await layer("linear_1", hiddenSize, 2 * time.frequencies), await layer("linear_2", hiddenSize, hiddenSize)],
-      stages: await floats("stage_embedding.weight", stages.length, hiddenSize),
-      modulation: await layer("modulation", 6 * hiddenSize, hiddenSize),
-      norm: await floats("norm.weight", hiddenSize),
-      outputModulation: await floats("output_modulation", 2, hiddenSize),
-      velocity: await layer("velocity", channels, hiddenSize),
+      ...await readVelocity(this.#tensors, "flow_head.", shape),
+      tokenMap: await readLinear(this.#tensors, "flow_head.token_map_embedding", hiddenSize, tokenMapChannels, true),
     };
   }
 
-  async flowLayer(index: number): Promise<FlowLayer> {
-    const { flowHead } = this.config;
-    const prefix = `flow_head.layers.${index}`;
-    return {
-      ...await readQwen2Layer(this.#tensors, prefix, flowHead),
-      modulation: await this.#tensors.floats(`${prefix}.modulation`, [6, flowHead.hiddenSize]),
-    };
+  flowLayer(index: number): Promise<FlowLayer> {
+    return readFlowLayer(this.#tensors, `flow_head.layers.${index}`, this.config.flowHead);
   }
 
   /** Call when all is read. @throws mismatch naming arrays that these networks have no use for. */
@@ -111,4 +111,31 @@ export class EcarCheckpoint {
   get #cells(): number {
     return cellCounts(this.config).reduce((sum, count) => sum + count, 0);
   }
+}
+
+/** @param prefix of the arrays' names. */
+export async function readVelocity(
+  tensors: TensorSource, prefix: string, { hiddenSize, channels, cells, stages, frequencies }: VelocityShape,
+): Promise<VelocityWeights> {
+  const layer = (name: string, rows: number, columns: number, hasBias = true): Promise<LinearWeights> =>
+    readLinear(tensors, prefix + name, rows, columns, hasBias);
+  const floats = (name: string, ...shape: number[]): Promise<Float32Array> => tensors.floats(prefix + name, shape);
+  return {
+    latent: await layer("latent_embedding", hiddenSize, channels, false),
+    positions: await floats("position_embedding.weight", cells, hiddenSize),
+    time: [await layer("linear_1", hiddenSize, 2 * frequencies), await layer("linear_2", hiddenSize, hiddenSize)],
+    stages: await floats("stage_embedding.weight", stages, hiddenSize),
+    modulation: await layer("modulation", 6 * hiddenSize, hiddenSize),
+    norm: await floats("norm.weight", hiddenSize),
+    outputModulation: await floats("output_modulation", 2, hiddenSize),
+    velocity: await layer("velocity", channels, hiddenSize),
+  };
+}
+
+/** @param prefix where the layer is, e.g. `flow_head.layers.0`. */
+export async function readFlowLayer(tensors: TensorSource, prefix: string, shape: Qwen2LayerShape): Promise<FlowLayer> {
+  return {
+    ...await readQwen2Layer(tensors, prefix, shape),
+    modulation: await tensors.floats(`${prefix}.modulation`, [6, shape.hiddenSize]),
+  };
 }

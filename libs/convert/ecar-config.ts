@@ -39,13 +39,29 @@ export function parseEcarConfig(config: Fields): EcarConfig {
     maxPromptTokens: config.integer("max_prompt_tokens", 1),
     transformer: finished(config.object("transformer"), parseTransformer),
     flowHead: finished(config.object("flow_head"), parseFlowHead),
-    time: finished(config.object("time"), (time) => (
-      { scale: time.number("scale", 0), base: time.number("base", 1), frequencies: time.integer("frequencies", 1) }
-    )),
+    time: finished(config.object("time"), parseTime),
   };
   const side = config.object("latent").integer("side", 1);
   const last = parsed.stages.at(-1)!;
   if (side !== last.height) throw config.object("latent").refuse("side", `the last stage's, ${last.height}`, side);
+  config.finish();
+  return parsed;
+}
+
+/** What the config of the baseline says: one network over the text and the finest stage's cells. */
+export interface DitConfig extends Pick<EcarConfig, "latent" | "maxPromptTokens" | "transformer" | "time"> {
+  /** Rows of the latent, and columns. */
+  readonly side: number;
+}
+
+/** Read the `config.json` of a baseline. @throws as `parseEcarConfig`. */
+export function parseDitConfig(config: Fields): DitConfig {
+  config.oneOf("model_type", ["dit"]);
+  const parsed = {
+    latent: finished(config.object("latent"), parseLatent), side: config.object("latent").integer("side", 1),
+    maxPromptTokens: config.integer("max_prompt_tokens", 1),
+    transformer: finished(config.object("transformer"), parseTransformer), time: finished(config.object("time"), parseTime),
+  };
   config.finish();
   return parsed;
 }
@@ -59,6 +75,10 @@ function finished<T>(fields: Fields, parse: (fields: Fields) => T): T {
   const value = parse(fields);
   fields.finish();
   return value;
+}
+
+function parseTime(time: Fields): TimeFeatures {
+  return { scale: time.number("scale", 0), base: time.number("base", 1), frequencies: time.integer("frequencies", 1) };
 }
 
 /** Of the values `parse-stage-manifest.ts` judges the rest. */

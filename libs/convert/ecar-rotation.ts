@@ -5,14 +5,19 @@ import type { EcarConfig } from "./ecar-config.js";
 /** Row and column in cells of the finest stage. */
 type Place = readonly [row: number, column: number];
 
+/** What places follow from. */
+export interface PlaceShape extends Pick<EcarConfig, "maxPromptTokens"> {
+  readonly stages: readonly Pick<EcarConfig["stages"][number], "height" | "width">[];
+}
+
 /** Where the text tokens lie: on the diagonal behind the image. */
-export function textPlaces({ maxPromptTokens, stages }: EcarConfig): readonly Place[] {
+export function textPlaces({ maxPromptTokens, stages }: PlaceShape): readonly Place[] {
   const { height, width } = stages.at(-1)!;
   return Array.from({ length: maxPromptTokens }, (_, index) => [height + index, width + index]);
 }
 
 /** Where the cells of all stages lie, coarsest first: in the middle of what they cover. */
-export function cellPlaces({ stages }: EcarConfig): readonly Place[] {
+export function cellPlaces({ stages }: Pick<PlaceShape, "stages">): readonly Place[] {
   const finest = stages.at(-1)!;
   const middle = (index: number, count: number, whole: number): number => ((index + 0.5) * whole) / count - 0.5;
   return stages.flatMap(({ height, width }) => Array.from({ length: height * width }, (_, cell): Place => [

@@ -28,7 +28,7 @@ export async function buildStageTransformer(checkpoint: EcarCheckpoint, options:
   const context = graph.input("context", "float32", ["B", "N", latent.channels]);
   const places = graph.input("places", "int64", ["B", "S"]);
   const bias = graph.input("bias", "float32", ["B", 1, 1, "Q", "K"]);
-  const past = pastInputs(graph, config);
+  const past = pastInputs(graph, transformer);
   const rotation = graph.scope("rotation", () =>
     planeRotation(graph, places, [...textPlaces(config), ...cellPlaces(config)], transformer));
   const own = await checkpoint.stageTransformer();
@@ -48,15 +48,20 @@ export async function buildStageTransformer(checkpoint: EcarCheckpoint, options:
   const map = graph.scope("token_map", () => linear(graph, normal, own.tokenMap, options.weights));
   graph.output("token_map", map, "float32", ["B", "N", tokenMapChannels]);
   const width = transformer.keyValueHeads * transformer.headSize;
-  const stacked = (rows: readonly Value[]): Value =>
-    graph.op("Concat", rows.map((each) => graph.op("Unsqueeze", [each, graph.ints(0)])), { axis: 0 });
-  graph.output("new_key", stacked(outputs.map(({ key }) => key)), "float32", [transformer.layers, "B", "S", width]);
-  graph.output("new_value", stacked(outputs.map(({ value }) => value)), "float32", [transformer.layers, "B", "S", width]);
+  graph.output("new_key", stacked(graph, outputs.map(({ key }) => key)), "float32", [transformer.layers, "B", "S", width]);
+  graph.output("new_value", stacked(graph, outputs.map(({ value }) => value)), "float32", [transformer.layers, "B", "S", width]);
   return graph.toBytes();
 }
 
-/** Keys and values of the past, layer by layer. */
-function pastInputs(graph: Graph, { transformer: { layers, keyValueHeads, headSize } }: EcarConfig): readonly KeyValues[] {
+/** What layers give, `[B, S, W]` each, as one `[L, B, S, W]`. */
+export function stacked(graph: Graph, rows: readonly Value[]): Value {
+  return graph.op("Concat", rows.map((each) => graph.op("Unsqueeze", [each, graph.ints(0)])), { axis: 0 });
+}
+
+/** The inputs `past_key` and `past_value`, float32 `[L, B, T, W]`, layer by layer. */
+export function pastInputs(
+  graph: Graph, { layers, keyValueHeads, headSize }: Pick<EcarConfig["transformer"], "layers" | "keyValueHeads" | "headSize">,
+): readonly KeyValues[] {
   const byLayer = (name: string): readonly Value[] => {
     const all = graph.input(name, "float32", [layers, "B", "T", keyValueHeads * headSize]);
     return graph.ops("Split", [all], layers, { axis: 0, num_outputs: layers }).map((each) => graph.op("Squeeze", [each, graph.ints(0)]));
