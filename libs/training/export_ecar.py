@@ -38,6 +38,11 @@ def export_codec(recipe, folder, out):
     return saved["log"][-1]
 
 
+def stage_losses(row):
+    """By the names of a bundle's metrics, which are numbers."""
+    return {f"heldOutLossOfStage{stage + 1}": loss for stage, loss in enumerate(row["heldOutLosses"])}
+
+
 def main():
     parser = argparse.ArgumentParser()
     for name in ("config", "codec", "ecar", "tokenizer", "out"):
@@ -50,12 +55,12 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     network, config, log = load_trained("ecar", args.ecar, recipe)
     save_network(network, config, out)
-    metrics = {"codecPsnrDb": export_codec(recipe, args.codec, out)["psnr"], "heldOutLosses": log[-1]["heldOutLosses"],
+    metrics = {"codecPsnrDb": export_codec(recipe, args.codec, out)["psnr"], **stage_losses(log[-1]),
                "trainingScenes": log[-1]["scenes"]}
     if args.dit:
         baseline, baseline_config, baseline_log = load_trained("dit", args.dit, recipe)
         save_network(baseline, baseline_config, out / "dit")
-        metrics |= {"ditHeldOutLosses": baseline_log[-1]["heldOutLosses"], "ditTrainingScenes": baseline_log[-1]["scenes"]}
+        metrics |= {"ditHeldOutLoss": baseline_log[-1]["heldOutLosses"][0], "ditTrainingScenes": baseline_log[-1]["scenes"]}
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(Path(args.tokenizer) / name, out / name)
     side = recipe["sides"][-1]
