@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { openTokenBundle } from "#libs/bundle/bundle.js";
 import { invariant } from "#libs/errors/errors.js";
 import { TransformerRunner } from "#libs/onnx/transformer-runner.js";
-import { median } from "./table.js";
+import { timeSteps, type StepTime } from "./step-time.js";
 
 /** What is measured of a bundle's transformer. */
 export interface TransformerLoad {
@@ -17,13 +17,6 @@ export interface TransformerLoad {
   /** Length of the prompts that are prefilled; default 32. */
   readonly promptLength?: number;
   readonly threads: number;
-}
-
-/** Time of one guided step, a pair of rows with one new token each, behind `past` positions. */
-export interface StepTime {
-  readonly past: number;
-  readonly leastMs: number;
-  readonly medianMs: number;
 }
 
 /** What a transformer costs in a process of its own. */
@@ -66,15 +59,11 @@ async function measure(folder: string, { pasts, steps, promptLength = 32, thread
   const times: StepTime[] = [];
   for (const past of pasts) {
     runner.reset(2, past + 1);
-    const taken: number[] = [];
-    for (let step = 0; step < steps; step++) {
+    times.push(await timeSteps(past, steps, (step) => {
       for (const row of [0, 1]) runner.resize(row, past);
       const id = tokenOffset + ((step * 104729) % codebookSize);
-      const start = performance.now();
-      await runner.run({ ids: [[id], [id]] });
-      taken.push(performance.now() - start);
-    }
-    times.push({ past, leastMs: Math.min(...taken), medianMs: median(taken) });
+      return runner.run({ ids: [[id], [id]] });
+    }));
   }
   const used = await memory();
   await runner.close();

@@ -1,4 +1,5 @@
-import { importPeer, tellCost, timeSteps, type PeerLoad } from "./peer.js";
+import { timeSteps } from "../step-time.js";
+import { importPeer, tellCost, type PeerLoad } from "./peer.js";
 
 /** The part of node-llama-cpp that is used here. */
 interface NodeLlamaCpp {

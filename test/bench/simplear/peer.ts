@@ -5,8 +5,7 @@ import { join, resolve } from "node:path";
 import { text } from "node:stream/consumers";
 import { pathToFileURL } from "node:url";
 import { notFound } from "#libs/errors/errors.js";
-import type { StepTime } from "../measured-transformer.js";
-import { median } from "../table.js";
+import type { StepTime } from "../step-time.js";
 
 /** What a peer is asked to run: guided steps, that is two sequences with one new token each, over its whole vocabulary. */
 export interface PeerLoad {
@@ -45,17 +44,6 @@ export async function importPeer<T>(folder: string, name: string): Promise<T> {
     throw notFound(`${name} is not installed in ${folder}`);
   }
   return (await import(pathToFileURL(path).href)) as T;
-}
-
-/** Time the guided steps of a peer. @param step runs one; it may be called again and again behind the same past. */
-export async function timeSteps(past: number, count: number, step: () => Promise<unknown>): Promise<StepTime> {
-  const taken: number[] = [];
-  for (let i = 0; i < count; i++) {
-    const start = performance.now();
-    await step();
-    taken.push(performance.now() - start);
-  }
-  return { past, leastMs: Math.min(...taken), medianMs: median(taken) };
 }
 
 /** Say what a peer took, as the last line of its process's output. */

@@ -1,5 +1,6 @@
 import { CONFIG, TEXT_TOKENS } from "./random-model.js";
-import { importPeer, tellCost, timeSteps, type PeerLoad } from "./peer.js";
+import { timeSteps } from "../step-time.js";
+import { importPeer, tellCost, type PeerLoad } from "./peer.js";
 
 /** The part of @huggingface/transformers that is used here. */
 interface TransformersJs {
