@@ -65,14 +65,13 @@ export interface CosmosDistance {
 }
 
 /**
- * Convert and run what `make_cosmos_checkpoint.py DIR` wrote, every golden input of it.
+ * Convert and run what `make_cosmos_checkpoint.py DIR` wrote: every golden input of it, one after the other.
  * @param folder holds encoder.jit, decoder.jit and goldens.safetensors.
  */
-export async function measureCosmos(folder: string, threads = 1): Promise<readonly CosmosDistance[]> {
+export async function* measureCosmos(folder: string, threads?: number): AsyncGenerator<CosmosDistance> {
   const goldens = new TensorSource("goldens", await readSafetensors(join(folder, "goldens.safetensors")));
-  const distances: CosmosDistance[] = [];
   for (const part of ["decoder", "encoder"] as const) {
-    const session = await openCosmos(await readTorchArchive(join(folder, `${part}.jit`)), part, { threads });
+    const session = await openCosmos(await readTorchArchive(join(folder, `${part}.jit`)), part, threads === undefined ? {} : { threads });
     try {
       for (let index = 0; goldens.has(`${part}.in.${index}`); index++) {
         const input = await readAny(goldens, `${part}.in.${index}`);
@@ -80,13 +79,12 @@ export async function measureCosmos(folder: string, threads = 1): Promise<readon
         const start = performance.now();
         const { data } = await session.run(input, dims);
         const seconds = (performance.now() - start) / 1000;
-        distances.push({ part, dims, seconds, distance: distanceOf(data, await readAny(goldens, `${part}.out.${index}`)) });
+        yield { part, dims, seconds, distance: distanceOf(data, await readAny(goldens, `${part}.out.${index}`)) };
       }
     } finally {
       await session.close();
     }
   }
-  return distances;
 }
 
 /** The largest distance of floats, or the share of tokens that differ. */
