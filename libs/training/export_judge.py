@@ -2,6 +2,7 @@
 
 The graph reads `images` (uint8 [B, 96, 96, 3]) and answers for each of 12 x 12 cells: `objectness` [B, 144] and, given an object,
 `box` [B, 144, 4] (left, top, right, bottom in pixels), `class` [B, 144, classes] and `colour` [B, 144, colours] as probabilities.
+`features` [B, 5 width] is the mean over places of the coarser layer, for distances between sets of pictures.
 Weights are float16 in the file and float32 when it runs. `golden.json` beside it holds what PyTorch answers for one picture.
 """
 
@@ -18,6 +19,9 @@ from torch import nn
 from judge import GRID, SIDE, STRIDE, UNIT, Judge
 
 
+OUTPUTS = ["objectness", "box", "class", "colour", "features"]
+
+
 class Answers(nn.Module):
     def __init__(self, judge):
         super().__init__()
@@ -26,11 +30,12 @@ class Answers(nn.Module):
         self.register_buffer("centres", torch.stack(torch.meshgrid(centres, centres, indexing="xy"), -1))
 
     def forward(self, images):
-        objectness, box, kind, colour = self.judge.parts(self.judge(images))
+        fine, coarse = self.judge.trunk(images)
+        objectness, box, kind, colour = self.judge.parts(self.judge.heads(fine, coarse))
         middle, half = self.centres + box[..., :2] * STRIDE, box[..., 2:].exp() * UNIT / 2
         boxes = torch.cat([middle - half, middle + half], -1)
         return (objectness.sigmoid().flatten(1), boxes.flatten(1, 2), kind.softmax(-1).flatten(1, 2),
-                colour.softmax(-1).flatten(1, 2))
+                colour.softmax(-1).flatten(1, 2), coarse.mean((2, 3)))
 
 
 def halve_weights(model):
@@ -56,8 +61,7 @@ def main():
     judge.load_state_dict(torch.load(Path(args.judge) / "judge.pt")["model"])
     torch.onnx.export(
         Answers(judge).eval(), torch.zeros(2, SIDE, SIDE, 3, dtype=torch.uint8), args.out, dynamo=False, opset_version=17,
-        input_names=["images"], output_names=["objectness", "box", "class", "colour"],
-        dynamic_axes={name: {0: "batch"} for name in ("images", "objectness", "box", "class", "colour")},
+        input_names=["images"], output_names=OUTPUTS, dynamic_axes={name: {0: "batch"} for name in ("images", *OUTPUTS)},
     )
     model = onnx.load(args.out)
     halve_weights(model)

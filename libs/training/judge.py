@@ -53,12 +53,18 @@ class Judge(nn.Module):
         self.lateral = nn.Conv2d(5 * width, 2 * width, 1)
         self.head = nn.Sequential(convolution(2 * width, 3 * width), nn.Conv2d(3 * width, sum(self.sizes), 1))
 
-    def forward(self, images):
-        """Bytes [B, 96, 96, 3] -> logits [B, 1 + 4 + classes + colours, 12, 12]."""
+    def trunk(self, images):
+        """Bytes [B, 96, 96, 3] -> fine [B, 2 width, 12, 12] and coarse [B, 5 width, 6, 6]."""
         x = images.permute(0, 3, 1, 2).float() / 127.5 - 1
         fine = self.fine(x.contiguous(memory_format=torch.channels_last))
-        coarse = F.interpolate(self.lateral(self.coarse(fine)), scale_factor=2.0, mode="nearest")
-        return self.head(F.relu(fine + coarse))
+        return fine, self.coarse(fine)
+
+    def heads(self, fine, coarse):
+        """What `trunk` makes -> logits [B, 1 + 4 + classes + colours, 12, 12]."""
+        return self.head(F.relu(fine + F.interpolate(self.lateral(coarse), scale_factor=2.0, mode="nearest")))
+
+    def forward(self, images):
+        return self.heads(*self.trunk(images))
 
     def parts(self, logits):
         """Logits -> (objectness [B, 12, 12], box [B, 12, 12, 4], class [B, 12, 12, classes], colour [B, 12, 12, colours])."""

@@ -2,7 +2,7 @@ import { basename } from "node:path";
 import { OnnxSession } from "#libs/onnx/session.js";
 import { median } from "../table.js";
 import { PICTURE_BYTES, SIDE, type Picture } from "./picture.js";
-import { frechetDistance, kernelDistance, nearestCosines, type Features } from "./quality.js";
+import { copiedShare, frechetDistance, kernelDistance, pairedCosines, type Features } from "./quality.js";
 
 const BATCH = 32;
 
@@ -10,21 +10,27 @@ const BATCH = 32;
 export interface Quality {
   /** The network's file: distances by different ones cannot be compared. */
   readonly network: string;
-  /** To renders of the same prompts. */
+  /** To renders of the same prompts, one picture a prompt. */
   readonly frechet: number;
   readonly kernel: number;
   /** The same between those renders and renders of the other suite's prompts: nothing can be expected below. */
   readonly frechetFloor: number;
   readonly kernelFloor: number;
-  /** The middle picture's cosine with the training render it is most like, and the middle held-out render's. */
-  readonly nearestTraining: number;
-  readonly nearestTrainingFloor: number;
+  /**
+   * The share of pictures that repeat a training render other than the one asked for: at least as like it as a render whose
+   * objects have moved by a few pixels is to itself, in the middle case.
+   */
+  readonly copied: number;
+  /** The same of such moved renders: what pictures that copy nothing reach. */
+  readonly copiedFloor: number;
 }
 
 /** The sets that quality is measured on. */
 export interface QualitySets {
-  readonly made: readonly Picture[];
+  /** For each prompt in order. */
+  readonly made: readonly (readonly Picture[])[];
   readonly renders: readonly Picture[];
+  readonly shiftedRenders: readonly Picture[];
   readonly otherRenders: readonly Picture[];
   readonly training: readonly Picture[];
 }
@@ -59,14 +65,20 @@ export class FeatureNetwork {
   }
 
   /** All distances of a model's pictures. */
-  async qualityOf({ made, renders, otherRenders, training }: QualitySets): Promise<Quality> {
-    const [own, real, other, seen] = [
-      await this.featuresOf(made), await this.featuresOf(renders), await this.featuresOf(otherRenders), await this.featuresOf(training),
+  async qualityOf({ made, renders, shiftedRenders, otherRenders, training }: QualitySets): Promise<Quality> {
+    const [own, real, shifted, other, seen] = [
+      await this.featuresOf(made.flat()), await this.featuresOf(renders), await this.featuresOf(shiftedRenders),
+      await this.featuresOf(otherRenders), await this.featuresOf(training),
     ];
+    // Both distances depend on how many pictures there are, so all sets have one a prompt.
+    const images = own.length / real.length;
+    const first = real.map((_, place) => own[place * images]!);
+    const likeness = median([...pairedCosines(shifted, real)]);
     return {
-      network: this.#name, frechet: frechetDistance(own, real), kernel: kernelDistance(own, real),
+      network: this.#name, frechet: frechetDistance(first, real), kernel: kernelDistance(first, real),
       frechetFloor: frechetDistance(other, real), kernelFloor: kernelDistance(other, real),
-      nearestTraining: median([...nearestCosines(own, seen)]), nearestTrainingFloor: median([...nearestCosines(real, seen)]),
+      copied: copiedShare(own, { asked: own.map((_, at) => real[Math.floor(at / images)]!), training: seen, likeness }),
+      copiedFloor: copiedShare(shifted, { asked: real, training: seen, likeness }),
     };
   }
 

@@ -4,7 +4,7 @@ import { readVocabulary } from "#libs/training/vocabulary.js";
 import { controlOf, renderOf } from "./anchors.js";
 import { CONTROLS } from "./controls.js";
 import { Jury, picturesEach, type Judgement } from "./jury.js";
-import { judgeModel, type Bench } from "./model-run.js";
+import { judgeModels, type Bench } from "./model-run.js";
 import { GENEVAL_HELP, parseGenevalOptions } from "./options.js";
 import { PICTURE_BYTES } from "./picture.js";
 import { promptsOf, type PromptedScene } from "./prompts.js";
@@ -24,7 +24,7 @@ export async function geneval(args: readonly string[], { signal }: { readonly si
     const bench = { options, prompts, atlas, jury, signal };
     if (options.picturesFile !== undefined) await judgeFile(options.picturesFile, bench);
     else if (options.areControls) await judgeControls(bench);
-    else await judgeModel(bench);
+    else await judgeModels(bench);
   } finally {
     await jury.close();
   }
@@ -56,17 +56,16 @@ async function judgeFile(file: string, { options, prompts, jury, signal }: Bench
   }
   const picture = (number: number) => bytes.subarray(number * PICTURE_BYTES, (number + 1) * PICTURE_BYTES);
   const judgement = await jury.judge(prompts, picturesEach(images, async (place, image) => picture(place * images + image)), { signal });
-  printReport(options, { suite: options.suite, judgements: { pictures: judgement } });
+  printReport(options, { suite: options.suite, models: [{ name: "pictures", judgement }] });
 }
 
 async function judgeControls({ options, prompts, atlas, jury, signal }: Bench): Promise<void> {
-  const judgements: Record<string, Judgement> = {
-    "real renders": await jury.judge(
-      prompts, picturesEach(options.images, async (place, image) => renderOf(prompts[place]!, image, atlas)), { signal }),
-  };
+  const renders = picturesEach(options.images, async (place, image) => renderOf(prompts[place]!, image, atlas));
+  const judgement = await jury.judge(prompts, renders, { signal });
+  const anchors: Record<string, Judgement> = {};
   for (const name of Object.keys(CONTROLS)) {
     const control = picturesEach(options.images, (place, image) => controlOf(name, prompts, place, image, atlas));
-    judgements[name] = await jury.judge(prompts, control, { signal });
+    anchors[name] = await jury.judge(prompts, control, { signal });
   }
-  printReport(options, { suite: options.suite, judgements });
+  printReport(options, { suite: options.suite, models: [{ name: "real renders", judgement }], anchors });
 }

@@ -3,7 +3,7 @@ import { Detector, type Detection } from "./detector.js";
 import type { Picture } from "./picture.js";
 import type { GenevalPrompt, PromptedScene } from "./prompts.js";
 import type { Atlas } from "./renders.js";
-import { scoresOf, type Scores } from "./score.js";
+import { scoresOf, type PromptResult, type Scores } from "./score.js";
 import { TemplateJudge } from "./template-judge.js";
 import { isCorrect } from "./verdict.js";
 
@@ -23,6 +23,8 @@ export interface Judgement {
   readonly both: Scores;
   /** Cohen's kappa of the two: 1 always agree, 0 as often as chance would; undefined if neither ever changes its mind. */
   readonly kappa: number | undefined;
+  /** What `scores` are made of, for each prompt in order. */
+  readonly results: readonly PromptResult[];
   /** For each prompt in order, for each of its pictures. */
   readonly verdicts: readonly (readonly Verdict[])[];
 }
@@ -83,12 +85,13 @@ export class Jury {
 }
 
 function judgementOf(prompts: readonly PromptedScene[], verdicts: readonly (readonly Verdict[])[]): Judgement {
-  const scores = (passes: (verdict: Verdict) => boolean) => scoresOf(prompts.map(({ prompt: { tag } }, place) => ({
+  const results = (passes: (verdict: Verdict) => boolean) => prompts.map(({ prompt: { tag } }, place) => ({
     tag, images: verdicts[place]!.length, correct: verdicts[place]!.filter(passes).length,
-  })));
+  }));
+  const own = results(({ detector }) => detector);
   return {
-    scores: scores(({ detector }) => detector), template: scores(({ template }) => template),
-    both: scores(({ detector, template }) => detector && template), kappa: kappaOf(verdicts.flat()), verdicts,
+    scores: scoresOf(own), template: scoresOf(results(({ template }) => template)),
+    both: scoresOf(results(({ detector, template }) => detector && template)), kappa: kappaOf(verdicts.flat()), results: own, verdicts,
   };
 }
 

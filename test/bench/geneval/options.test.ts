@@ -9,6 +9,7 @@ test("the embedded model comes with its encoder, others name theirs", () => {
   assert.deepEqual(options.settings, {});
   assert.ok(options.encoderFile!.endsWith("test/bench/judge/encoder.onnx"));
   assert.equal(parseGenevalOptions(["--bundle", "elsewhere"])!.encoderFile, undefined);
+  assert.deepEqual(parseGenevalOptions(["--bundle", "one", "--bundle", "two"])!.bundles, ["one", "two"]);
   assert.equal(parseGenevalOptions(["--target", "127.0.0.1:1"])!.encoderFile, undefined);
 });
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Draws } from "#libs/training/scene.js";
-import { frechetDistance, kernelDistance, nearestCosines } from "./quality.js";
+import { copiedShare, frechetDistance, kernelDistance, nearestCosines } from "./quality.js";
 
 /** `count` rows of independent normal numbers around `mean` with deviation `deviation`. */
 function normal(seed: number, count: number, size: number, mean = 0, deviation = 1): Float32Array[] {
@@ -36,4 +36,16 @@ test("the nearest cosine finds the copy", () => {
   const found = nearestCosines([...a, b[7]!.map((value) => 3 * value)], b);
   assert.ok(Math.abs(found.at(-1)! - 1) < 1e-6);
   assert.ok(Math.max(...found.subarray(0, 20)) < 0.95);
+});
+
+test("a copy of a training picture is one, what was asked for is not, even if training held it", () => {
+  const [training, asked] = [normal(9, 40, 16), normal(10, 20, 16)];
+  const near = (set: readonly Float32Array[]) => set.map((row, i) => row.map((value, k) => value + 0.1 * normal(11 + i, 1, 16)[0]![k]!));
+  const share = (made: readonly Float32Array[], known = training) => copiedShare(made, { asked, training: known, likeness: 0.95 });
+  assert.equal(share(near(asked)), 0);
+  assert.equal(share(near(asked), [...training, ...asked]), 0);
+  assert.equal(share(near(training.slice(0, 20))), 1);
+  assert.equal(share([...near(asked.slice(0, 10)), ...near(training.slice(0, 10))]), 0.5);
+  // What is like nothing is nearer to some training picture than to what was asked for, and yet no copy.
+  assert.equal(share(normal(50, 20, 16)), 0);
 });

@@ -27,12 +27,33 @@ export function kernelDistance(a: Features, b: Features): number {
 
 /** For each of some features the cosine with the most similar one of others. */
 export function nearestCosines(features: Features, others: Features): Float64Array {
-  const unit = (set: Features) => set.map((row) => {
+  const candidates = unit(others);
+  return Float64Array.from(unit(features), (row) => candidates.reduce((best, other) => Math.max(best, dot(row, other)), -1));
+}
+
+/** The cosine of each row with the one at the same place. */
+export function pairedCosines(a: Features, b: Features): Float64Array {
+  const others = unit(b);
+  return Float64Array.from(unit(a), (row, place) => dot(row, others[place]!));
+}
+
+/**
+ * Memorisation: the share of pictures that are very like a training picture, and more so than like the one that was asked for.
+ * @param asked of each picture, in its order. What is asked for may itself be a training picture: that is no copy.
+ * @param likeness the cosine from which two pictures count as the same drawing: failures resemble something, but nothing so much.
+ */
+export function copiedShare(
+  made: Features, { asked, training, likeness }: { readonly asked: Features; readonly training: Features; readonly likeness: number },
+): number {
+  const [nearest, own] = [nearestCosines(made, training), pairedCosines(made, asked)];
+  return nearest.filter((cosine, place) => cosine >= likeness && cosine > own[place]! + 1e-6).length / made.length;
+}
+
+function unit(set: Features): Features {
+  return set.map((row) => {
     const length = Math.sqrt(dot(row, row)) + 1e-12;
     return row.map((value) => value / length);
   });
-  const candidates = unit(others);
-  return Float64Array.from(unit(features), (row) => candidates.reduce((best, other) => Math.max(best, dot(row, other)), -1));
 }
 
 function meanKernel(a: Features, b: Features, isSame: boolean): number {

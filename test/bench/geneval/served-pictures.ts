@@ -14,9 +14,10 @@ type DecoderClient = ServiceClient<typeof DecoderService>;
 
 const STOP_GRACE_MS = 3000;
 
-/** Work with the decoder that the options name, or with services of our own that are gone when the work ends. */
+/** Work with the decoder of a target, or of services of our own that serve a bundle and are gone when the work ends. */
 export async function withDecoder<T>(
-  { target, bundle }: GenevalOptions, { signal }: { readonly signal: AbortSignal }, work: (client: DecoderClient) => Promise<T>,
+  { target, bundle }: { readonly target: string | undefined; readonly bundle: string }, { signal }: { readonly signal: AbortSignal },
+  work: (client: DecoderClient) => Promise<T>,
 ): Promise<T> {
   const env = { TESSERA_BUNDLE: bundle, TESSERA_LOG_LEVEL: "warn" };
   const stack = target === undefined ? await startStack({ env, signal }) : undefined;
