@@ -18,29 +18,19 @@ def convolution(inputs, outputs, stride=1):
         nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
-class Residual(nn.Module):
-    def __init__(self, channels):
-        super().__init__()
-        self.layers = nn.Sequential(
-            convolution(channels, channels), nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
-
-    def forward(self, x):
-        return F.relu(x + self.layers(x))
-
-
 class ImageEncoder(nn.Module):
-    """Convolutions down to an eighth of a patch grid's sides; what lies where is kept until the last layer."""
+    """Patches as the codec cuts them, then convolutions; what lies where is kept until the last layer."""
 
-    def __init__(self, side, width, size):
+    def __init__(self, side, patch, width, size):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.PixelUnshuffle(4), convolution(48, width), convolution(width, 2 * width, 2), Residual(2 * width),
-            convolution(2 * width, 4 * width, 2), Residual(4 * width), nn.Conv2d(4 * width, 2 * width, 1), nn.Flatten(),
-            nn.Linear(2 * width * (side // 16) ** 2, size))
+            nn.PixelUnshuffle(patch), nn.Conv2d(3 * patch**2, width, 1), nn.ReLU(inplace=True), convolution(width, width),
+            convolution(width, 2 * width, 2), convolution(2 * width, 2 * width), nn.Conv2d(2 * width, width // 2, 1), nn.Flatten(),
+            nn.Linear(width // 2 * (side // patch // 2) ** 2, size))
 
     def forward(self, images):
         """[-1, 1] floats [B, 3, side, side] -> [B, size]"""
-        return self.layers(images.contiguous(memory_format=torch.channels_last))
+        return self.layers(images)
 
 
 class TextEncoder(nn.Module):
@@ -62,9 +52,9 @@ class TextEncoder(nn.Module):
 
 
 class MiniClip(nn.Module):
-    def __init__(self, config, side, vocabulary):
+    def __init__(self, config, side, patch, vocabulary):
         super().__init__()
-        self.image = ImageEncoder(side, config["imageWidth"], config["size"])
+        self.image = ImageEncoder(side, patch, config["imageWidth"], config["size"])
         self.text = TextEncoder(vocabulary, config["textWidth"], config["textLayers"], config["size"])
         self.sharpness = nn.Parameter(torch.tensor(math.log(10.0)))
 
@@ -75,6 +65,11 @@ class MiniClip(nn.Module):
     def read(self, ids, lengths):
         """Text tokens [B, T] padded at the end, their numbers [B] -> unit vectors [B, size]"""
         return F.normalize(self.text(ids, lengths), dim=-1)
+
+
+def build(whole, vocabulary):
+    """By a whole configuration, for so many text tokens."""
+    return MiniClip(whole["clip"], whole["scenes"]["imagePixels"], whole["codec"]["patchPixels"], vocabulary)
 
 
 def contrast(images, texts, negatives, is_negative, is_same, sharpness):

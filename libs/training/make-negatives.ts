@@ -11,7 +11,7 @@ import { readVocabulary } from "./vocabulary.js";
 /** False captions of each scene, so that whoever compares text with pictures cannot do without what GenEval asks about. */
 const NEGATIVES = 3;
 
-/** Write `negatives.jsonl` beside a folder's `captions.jsonl`: `{ alterations, captions }` a line, `NEGATIVES` of each or fewer. */
+/** Write `negatives.jsonl` beside a folder's `captions.jsonl`: `{ alterations, captions }` a line, `NEGATIVES` short ones or fewer. */
 async function makeNegatives(folder: string): Promise<void> {
   const vocabulary = readVocabulary();
   const { seed } = JSON.parse(readFileSync(join(folder, "scenes.json"), "utf8")) as { readonly seed: number };
@@ -25,7 +25,7 @@ async function makeNegatives(folder: string): Promise<void> {
     // Each kind in turn, the scene's own first kinds once more where it has few.
     for (const alteration of [...ALTERATIONS.toReversed(), ...ALTERATIONS, ...ALTERATIONS]) {
       const altered = found.size < NEGATIVES ? alteredScene(scene, alteration, draws, vocabulary) : undefined;
-      if (altered !== undefined) found.set(captionOf(altered, draws.next() < 0.5 ? "short" : "long", draws, vocabulary), alteration);
+      if (altered !== undefined) found.set(captionOf(altered, "short", draws, vocabulary), alteration);
     }
     lines.push(`${JSON.stringify({ alterations: [...found.values()], captions: [...found.keys()] })}\n`);
     if (index % 10_000 === 0) {

@@ -4,8 +4,8 @@
     python train_clip.py --config configs/cpu.json --scenes DIR --tokens DIR --codec DIR --tokenizer DIR --out DIR [--minutes M]
 
 A picture's own caption must stand out from those of other scenes and from those false by one thing (`negatives.jsonl`); a
-caption's own picture from those of other scenes and from itself spoiled, with a part of another scene's tokens in it. Some pictures
-are renders, some what the codec leaves of them, since those are what it will be asked about. Held-out combinations
+caption's own picture from those of other scenes and from itself spoiled, with a part of another scene in it. Some pictures are
+what the codec leaves of a render, since such are what it will be asked about, the others renders more or less blurred. Held-out combinations
 are in none of them, and it never sees what a transformer made.
 """
 
@@ -16,13 +16,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tokenizers import Tokenizer
 
-from clip import MAX_TEXT, MiniClip, contrast
+from clip import MAX_TEXT, build, contrast
 from training import DEVICE, Training
 from train_codec import build as build_codec, open_images, to_tensor
 
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
+SHORT = 2  # the captions of a scene that are short come first
 NEGATIVES = 3
 
 
@@ -41,8 +43,8 @@ class Captions:
         self.first_false = np.concatenate([[0], np.cumsum([len(captions) for captions in false])])
 
     def true(self, scenes, rng):
-        """One caption of each scene -> ids [B, T], lengths [B]."""
-        picked = rng.integers(0, self.lengths.shape[1], len(scenes))
+        """A short caption of each scene -> ids [B, T], lengths [B]."""
+        picked = rng.integers(0, SHORT, len(scenes))
         return padded(np.array(self.text[scenes, picked]), self.lengths[scenes, picked])
 
     def negatives(self, scenes):
@@ -59,39 +61,40 @@ def padded(ids, lengths):
 
 
 class Pictures:
-    """Renders, what the codec leaves of them, and spoiled ones."""
+    """Renders, what the codec leaves of them, and spoiled ones: [-1, 1] floats [B, 3, side, side]."""
 
-    def __init__(self, scenes, tokens, decoder, records):
-        self.images, self.tokens, self.decoder = open_images(scenes), np.load(tokens / "image.npy", mmap_mode="r"), decoder
-        self.looks = {}
+    def __init__(self, scenes, tokens, codec, patch, records):
+        self.images, self.tokens = open_images(scenes), np.load(tokens / "image.npy", mmap_mode="r")
+        self.decoder, self.patch = codec["decoder"].eval().to(memory_format=torch.channels_last), patch
+        alike = {}
         for number, scene in enumerate(records):
-            self.looks.setdefault((scene["background"], scene["style"]), []).append(number)
-        self.look = [self.looks[scene["background"], scene["style"]] for scene in records]
+            alike.setdefault((scene["background"], scene["style"]), []).append(number)
+        self.alike = [alike[scene["background"], scene["style"]] for scene in records]
 
     def renders(self, scenes):
         return to_tensor(self.images[scenes])
 
     @torch.no_grad()
-    def decoded(self, tokens):
-        """Image tokens [B, N] -> pictures in [-1, 1]."""
-        side = int(tokens.shape[1] ** 0.5)
-        return self.decoder(torch.from_numpy(tokens.astype(np.int64)).to(DEVICE).view(-1, side, side)).clamp(-1, 1)
-
     def reconstructions(self, scenes):
-        return self.decoded(np.array(self.tokens[scenes]))
+        side = int(self.tokens.shape[1] ** 0.5)
+        return self.decoder(torch.from_numpy(self.tokens[scenes].astype(np.int64)).to(DEVICE).view(-1, side, side)).clamp(-1, 1)
 
     def spoiled(self, scenes, rng):
-        """The scenes' pictures with a rectangle from another scene of the same background and style, which changes at least an eighth."""
-        mixed = np.array(self.tokens[scenes])
-        side = int(mixed.shape[1] ** 0.5)
-        for row, scene in zip(mixed, scenes):
-            own = row.copy()
-            while (row != own).mean() < 1 / 8:
-                height, width = rng.integers(side // 4, 2 * side // 3, 2)
-                top, left = rng.integers(0, side - height + 1), rng.integers(0, side - width + 1)
-                other = np.array(self.tokens[rng.choice(self.look[scene])]).reshape(side, side)
-                row.reshape(side, side)[top : top + height, left : left + width] = other[top : top + height, left : left + width]
-        return self.decoded(mixed)
+        """With a rectangle of patches from another scene of the same background and style, which changes at least a tenth."""
+        mixed, grid = np.array(self.images[scenes]), self.images.shape[1] // self.patch
+        for image, scene in zip(mixed, scenes):
+            own = image.copy()
+            while (image != own).any(-1).mean() < 0.1:
+                (height, width), other = rng.integers(grid // 4, 2 * grid // 3, 2), self.images[rng.choice(self.alike[scene])]
+                top, left = rng.integers(0, grid - height + 1), rng.integers(0, grid - width + 1)
+                rows, columns = (slice(self.patch * first, self.patch * (first + count)) for first, count in ((top, height), (left, width)))
+                image[rows, columns] = other[rows, columns]
+        return to_tensor(mixed)
+
+
+def worn(images):
+    """Each blurred by another amount, as codecs do."""
+    return torch.lerp(images, F.avg_pool2d(images, 3, 1, 1, count_include_pad=False), torch.rand(len(images), 1, 1, 1, device=images.device))
 
 
 class Batches:
@@ -105,9 +108,9 @@ class Batches:
         """As many scenes of each task -> what `contrast` compares, from pixels and text tokens."""
         scenes = np.concatenate([rng.choice(own, self.config["batch"] // len(TASKS)) for own in self.by_task])
         rng.shuffle(scenes)
-        decoded, spoiled = int(len(scenes) * self.config["decodedShare"]), int(len(scenes) * self.config["spoiledShare"])
-        images = torch.cat([self.pictures.reconstructions(scenes[:decoded]), self.pictures.renders(scenes[decoded:]),
-                            self.pictures.spoiled(scenes[:spoiled], rng)])
+        drawn, spoiled = (int(len(scenes) * self.config[share]) for share in ("renderedShare", "spoiledShare"))
+        images = torch.cat([worn(self.pictures.renders(scenes[:drawn])), self.pictures.reconstructions(scenes[drawn:]),
+                            worn(self.pictures.spoiled(scenes[:spoiled], rng))])
         is_same = torch.from_numpy(self.same[scenes][:, None] == self.same[scenes]).to(DEVICE)
         return images, self.captions.true(scenes, rng), self.captions.negatives(scenes), is_same
 
@@ -129,23 +132,26 @@ def retrieval(model, scenes, images, captions):
     return ((seen * texts).sum(-1)[:, None] > hard).all(1).float().cpu().numpy()
 
 
-def report(model, held, captions, pictures):
-    """Accuracies on scenes held out [task -> numbers]: by task on what the codec leaves, then over all tasks on renders, against
-    spoiled pictures (two to choose from), and with the pictures of other scenes, which must be near chance."""
-    model.eval()
-    scenes = np.concatenate(list(held.values()))
-    kept = pictures.reconstructions(scenes)
-    right = retrieval(model, scenes, kept, captions)
-    ends = np.cumsum([len(own) for own in held.values()])
-    with torch.no_grad():
-        texts = model.read(*captions.true(scenes, np.random.default_rng(0)))
-        spoiled = pictures.spoiled(scenes, np.random.default_rng(0))
-        cleaner = ((model.see(kept) - model.see(spoiled)) * texts).sum(-1) > 0
-    row = {task: float(part.mean()) for task, part in zip(held, np.split(right, ends[:-1]))}
-    row |= {"renders": float(retrieval(model, scenes, pictures.renders(scenes), captions).mean()), "spoiled": cleaner.float().mean().item(),
-            "otherPictures": float(retrieval(model, scenes, kept.roll(1, 0), captions).mean())}
-    model.train()
-    return {name: round(value, 3) for name, value in row.items()}
+class Examination:
+    """Accuracies on scenes held out: by task on what the codec leaves, then over all tasks on renders, against spoiled pictures (one
+    of two is right by chance), and with the pictures of other scenes, which must be at chance."""
+
+    def __init__(self, held, captions, pictures):
+        self.held, self.captions, self.scenes = held, captions, np.concatenate(list(held.values()))
+        self.renders, self.kept = pictures.renders(self.scenes), pictures.reconstructions(self.scenes)
+        self.spoiled = worn(pictures.spoiled(self.scenes, np.random.default_rng(0)))
+
+    @torch.no_grad()
+    def __call__(self, model):
+        model.eval()
+        right = retrieval(model, self.scenes, self.kept, self.captions)
+        row = {task: part.mean() for task, part in zip(self.held, np.split(right, np.cumsum([len(own) for own in self.held.values()])))}
+        texts = model.read(*self.captions.true(self.scenes, np.random.default_rng(0)))
+        cleaner = ((model.see(worn(self.renders)) - model.see(self.spoiled)) * texts).sum(-1) > 0
+        row |= {"renders": retrieval(model, self.scenes, self.renders, self.captions).mean(), "spoiled": cleaner.float().mean(),
+                "otherPictures": retrieval(model, self.scenes, self.kept.roll(1, 0), self.captions).mean()}
+        model.train()
+        return {name: round(float(value), 3) for name, value in row.items()}
 
 
 def main():
@@ -162,13 +168,13 @@ def main():
     codec.load_state_dict(torch.load(Path(args.codec) / "codec.pt", map_location=DEVICE)["model"])
     tokenizer = Tokenizer.from_file(str(Path(args.tokenizer) / "tokenizer.json"))
     captions = Captions(scenes, tokens, tokenizer, whole["transformer"]["promptTemplate"])
-    pictures = Pictures(scenes, tokens, codec["decoder"].eval().to(memory_format=torch.channels_last), records)
+    pictures = Pictures(scenes, tokens, codec, whole["codec"]["patchPixels"], records)
     batches = Batches(config, records, held_out, captions, pictures)
     held = {task: np.array([n for n in range(len(records) - held_out, len(records)) if records[n]["task"] == task
                             and records[n]["style"] == whole["sft"]["style"]][: config["reportScenes"]]) for task in TASKS}
 
     torch.manual_seed(config["seed"])
-    training = Training("clip", config, MiniClip(config, whole["scenes"]["imagePixels"], tokenizer.get_vocab_size()), args.out)
+    training, examine = Training("clip", config, build(whole, tokenizer.get_vocab_size()), args.out), Examination(held, captions, pictures)
     rng, seconds = np.random.default_rng(config["seed"] + training.seen), 60 * (args.minutes or config["minutes"])
     reported, window = time.time(), []
     while (share := training.seconds / seconds) < 1:
@@ -176,10 +182,10 @@ def main():
         training.step(loss, training.rate(share), config["batch"])
         window.append(loss.item())
         if time.time() - reported > config["reportSeconds"]:
-            training.record(loss=round(float(np.mean(window)), 4), **report(training.model, held, captions, pictures))
+            training.record(loss=round(float(np.mean(window)), 4), **examine(training.model))
             training.save()
             window, reported = [], time.time()
-    training.record(loss=round(float(np.mean(window or [0])), 4), **report(training.model, held, captions, pictures))
+    training.record(loss=round(float(np.mean(window or [0])), 4), **examine(training.model))
     training.save()
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from clip import MiniClip
+from clip import build as build_clip
 from grpo import advantages, objective, reason_to_stop
 from rollout import log_probabilities, sample
 from train_codec import build as build_codec
@@ -31,7 +31,7 @@ class Reward:
     """Mini-CLIP's cosine between what the codec draws and what was asked for."""
 
     def __init__(self, whole, codec, clip, vocabulary):
-        self.codec, self.clip = build_codec(whole["codec"]), MiniClip(whole["clip"], whole["scenes"]["imagePixels"], vocabulary).to(DEVICE)
+        self.codec, self.clip = build_codec(whole["codec"]), build_clip(whole, vocabulary).to(DEVICE)
         self.codec.load_state_dict(torch.load(Path(codec) / "codec.pt", map_location=DEVICE)["model"])
         self.clip.load_state_dict(torch.load(Path(clip) / "training.pt", map_location=DEVICE, weights_only=False)["model"])
         self.codec.eval()["decoder"].to(memory_format=torch.channels_last), self.clip.eval()
@@ -57,12 +57,12 @@ class Prompts:
                 self.places[int(length)] = places
 
     def next(self, rng):
-        """-> text tokens [count, T]"""
+        """-> text tokens [count, T], and the numbers of their scenes"""
         sizes = np.array([len(places) for places in self.places.values()])
         length = rng.choice(list(self.places), p=sizes / sizes.sum())
         picked = rng.choice(self.places[length], self.count, replace=False)
         ids = np.stack([self.text[self.scenes[row], caption, :length] for row, caption in picked])
-        return torch.from_numpy(ids.astype(np.int64)).to(DEVICE)
+        return torch.from_numpy(ids.astype(np.int64)).to(DEVICE), self.scenes[picked[:, 0]]
 
 
 def update(training, reference, ids, drawn, then, advantage, codebook_size, rate):
@@ -87,7 +87,7 @@ def train(training, reference, prompts, reward, tokens, codebook_size):
             break
         rng = np.random.default_rng([config["seed"], done])
         torch.manual_seed(config["seed"] * 1_000_003 + done)
-        ids = prompts.next(rng)
+        ids, _ = prompts.next(rng)
         drawn, then = sample(training.model, ids, config["group"], tokens, codebook_size)
         rewards = reward(ids, drawn)
         kl, clipped = update(training, reference, ids.repeat_interleave(config["group"], 0), drawn, then,
