@@ -3,6 +3,7 @@ import { parseFlags, runCommand } from "#libs/cli/command.js";
 import { floatFlag, integerFlag } from "#libs/cli/flags.js";
 import { invalidRequest } from "#libs/errors/errors.js";
 import { conversion } from "./conversion.js";
+import { ecar } from "./ecar/ecar.js";
 import { engine } from "./engine.js";
 import { geneval } from "./geneval/geneval.js";
 import { previews } from "./previews.js";
@@ -19,6 +20,7 @@ const BENCHES: Readonly<Record<string, (options: BenchOptions) => Promise<void>>
 const HELP = `npm run bench -- NAME [--bundle DIR] [--rounds N] [--against DIR] [--guidance S] [--json]
 
   conversion  what converting a random checkpoint of 0.5 billion weights takes of time and memory, for each weight type
+  ecar        E-CAR against a DiT of equal size and against discrete tokens; has flags of its own: \`ecar --help\`
   engine      what batching and speculation bring, and what the engine costs beside the model
   geneval     how often a model's pictures show what was asked for; has flags of its own: \`geneval --help\`
   main        where the time goes from a prompt to a PNG, and what three services cost against one process
@@ -33,6 +35,7 @@ Prints a table for people, then one line of JSON; with --json engine, serving an
 
 await runCommand(async ({ signal }) => {
   const [first, ...rest] = process.argv.slice(2);
+  if (first === "ecar") return ecar(rest, { signal });
   if (first === "geneval") return geneval(rest, { signal });
   if (first === "simplear") return simplear(rest, { signal });
   const { values, positionals } = parseFlags({

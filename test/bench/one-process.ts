@@ -32,13 +32,13 @@ export class OneProcess {
   readonly #tokenizer: TextTokenizer;
   readonly #engine: ThreadEngine;
 
-  /** Load and warm a bundle as the services do. The caller closes it. */
-  static async open(bundleFolder: string): Promise<OneProcess> {
+  /** Load and warm a bundle as the services do. The caller closes it. @param options.maxRunning images at one time. */
+  static async open(bundleFolder: string, { maxRunning = 1 }: { readonly maxRunning?: number } = {}): Promise<OneProcess> {
     const bundle = await openTokenBundle(bundleFolder);
     const { manifest } = bundle;
     const file = JSON.parse(await readFile(bundle.path("tokenizer.json"), "utf8")) as TokenizerFile;
     const session = { threads: 1, provider: "cpu" } as const;
-    const limits = engineLimits(manifest, { maxRunning: 1, kvCacheMib: 1024, maxQueueLength: 0 });
+    const limits = engineLimits(manifest, { maxRunning, kvCacheMib: 1024, maxQueueLength: 0 });
     const engine = await ThreadEngine.open({ graphFile: bundle.path(manifest.transformer.file), manifest, session, limits });
     const detokenizer = await Detokenizer.open({
       graphFile: bundle.path(manifest.decoder.file), image: manifest.image, ...session,

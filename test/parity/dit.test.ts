@@ -21,7 +21,7 @@ let nothing: readonly number[];
 
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), "tessera-dit-"));
-  model = await DitModel.open(join(TINY_STAGE_FOLDER, "dit"), folder, { threads: 1 });
+  model = await DitModel.open(join(TINY_STAGE_FOLDER, "dit"), folder, { threads: 1, weights: "fp32" });
   goldens = await readStageGoldens();
   prompt = await goldens.integers("ids", goldens.shape("ids"));
   nothing = await goldens.integers("unconditional.ids", goldens.shape("unconditional.ids"));

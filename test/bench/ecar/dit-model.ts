@@ -1,5 +1,6 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { WeightType } from "#libs/bundle/manifest.js";
 import { DitCheckpoint } from "#libs/convert/dit-checkpoint.js";
 import type { DitConfig } from "#libs/convert/ecar-config.js";
 import { buildDit, buildDitText } from "#libs/convert/dit-graph.js";
@@ -12,7 +13,7 @@ const MASKED = -1e9;
 /** How a latent is sampled. */
 export interface DitSampling {
   readonly steps: number;
-  /** midpoint looks twice a step, euler once. */
+  /** midpoint evaluates twice a step, euler once. */
   readonly solver: "euler" | "midpoint";
   readonly guidanceScale: number;
 }
@@ -26,7 +27,7 @@ interface DitText {
   readonly places: number;
 }
 
-/** The baseline in ONNX Runtime: it denoises the whole latent at every look. */
+/** The baseline in ONNX Runtime: it denoises the whole latent at every evaluation. */
 export class DitModel {
   readonly config: DitConfig;
   /** Both graphs, as they were built. */
@@ -35,14 +36,16 @@ export class DitModel {
   readonly #step: OnnxSession;
 
   /** Build the graphs of a checkpoint into `folder`, which stays the caller's, and load them. The caller closes the model. */
-  static async open(checkpointFolder: string, folder: string, options: { readonly threads: number }): Promise<DitModel> {
+  static async open(
+    checkpointFolder: string, folder: string, { threads, weights }: { readonly threads: number; readonly weights: WeightType },
+  ): Promise<DitModel> {
     const checkpoint = await DitCheckpoint.open(checkpointFolder);
-    const graphs = { text: await buildDitText(checkpoint, { weights: "fp32" }), step: await buildDit(checkpoint, { weights: "fp32" }) };
+    const graphs = { text: await buildDitText(checkpoint, { weights }), step: await buildDit(checkpoint, { weights }) };
     checkpoint.finish();
     const files = { text: join(folder, "dit-text.onnx"), step: join(folder, "dit.onnx") };
     await Promise.all([writeFile(files.text, graphs.text), writeFile(files.step, graphs.step)]);
-    const text = await OnnxSession.open(files.text, options);
-    return new DitModel(checkpoint.config, graphs, text, await OnnxSession.open(files.step, options));
+    const text = await OnnxSession.open(files.text, { threads });
+    return new DitModel(checkpoint.config, graphs, text, await OnnxSession.open(files.step, { threads }));
   }
 
   private constructor(config: DitConfig, graphs: DitModel["graphs"], text: OnnxSession, step: OnnxSession) {
@@ -88,7 +91,7 @@ export class DitModel {
     return { key, value, lengths, places };
   }
 
-  /** One look at some states, of which each has a row of the text. @param time 0 at the noise, 1 at the clean latent. */
+  /** One evaluation at some states, of which each has a row of the text. @param time 0 at the noise, 1 at the clean latent. */
   async velocities(states: readonly Latent[], time: number, { key, value, lengths, places }: DitText): Promise<readonly Latent[]> {
     const { side, maxPromptTokens } = this.config;
     const [{ channels }] = states as readonly [Latent];

@@ -1,0 +1,126 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openProgress } from "#libs/cli/progress.js";
+import { readVocabulary } from "#libs/training/vocabulary.js";
+import { TINY_STAGE_FOLDER, tinyStageBundle } from "#test/fixtures/tiny-stage-bundle.js";
+import { spread } from "../geneval/geneval.js";
+import { Jury, picturesEach } from "../geneval/jury.js";
+import type { Picture } from "../geneval/picture.js";
+import { promptsOf } from "../geneval/prompts.js";
+import { Atlas } from "../geneval/renders.js";
+import { OneProcess } from "../one-process.js";
+import { median } from "../table.js";
+import { discreteContender, ditContender, ecarContender, type Contender } from "./contenders.js";
+import { ecarMacs, gainOf } from "./costs.js";
+import { DitModel } from "./dit-model.js";
+import { EcarModel, type Wish } from "./ecar-model.js";
+import { ECAR_HELP, parseEcarOptions, type EcarOptions } from "./options.js";
+import { printReport, type Run } from "./report.js";
+
+/** Of the baseline, beside as many as E-CAR has. */
+const EVALUATIONS = [250, 50, 25];
+/** Images made at once. */
+const BATCHES = [1, 8];
+const PROMPTS = [
+  "three red apples on a blue background", "a cat", "a dog left of a car", "two green frogs", "a yellow star",
+  "a pizza above a drum", "a blue fish", "four balloons",
+];
+
+/** `npm run bench -- ecar`: see ECAR_HELP. */
+export async function ecar(args: readonly string[], { signal }: { readonly signal: AbortSignal }): Promise<void> {
+  const options = parseEcarOptions(args);
+  if (options === undefined) return void process.stdout.write(ECAR_HELP);
+  const folder = await mkdtemp(join(tmpdir(), "tessera-ecar-"));
+  const open: { close(): Promise<void> }[] = [];
+  const kept = <T extends { close(): Promise<void> }>(part: T): T => (open.push(part), part);
+  try {
+    const model = kept(await EcarModel.open(options.bundle ?? await tinyStageBundle(), options));
+    const { weights } = model.manifest.transformer;
+    const dit = kept(await DitModel.open(options.dit ?? join(TINY_STAGE_FOLDER, "dit"), folder, { threads: options.threads, weights }));
+    await measure(options, { model, dit, local: kept(await OneProcess.open(options.discrete, { maxRunning: Math.max(...BATCHES) })) }, signal);
+  } finally {
+    await Promise.all(open.map((part) => part.close()));
+    await rm(folder, { recursive: true });
+  }
+}
+
+interface Models {
+  readonly model: EcarModel;
+  readonly dit: DitModel;
+  readonly local: OneProcess;
+}
+
+async function measure(options: EcarOptions, { model, dit, local }: Models, signal: AbortSignal): Promise<void> {
+  const guidanceScale = options.guidanceScale ?? model.manifest.defaults.guidanceScale;
+  const load = { prompts: PROMPTS, guidanceScale };
+  const evaluations = [...EVALUATIONS, model.evaluations];
+  const own = await ecarContender(model, load);
+  const dits = await Promise.all(evaluations.map((count) => ditContender(dit, model, load, count)));
+  const contenders = [own, ...dits, discreteContender(local)];
+  const progress = openProgress(process.stderr, "prompts");
+  progress.say("timing");
+  const seconds = await timed(contenders, options, signal);
+  progress.say("judging");
+  const scores = options.limit > 0 ? await judged(contenders, options, signal) : undefined;
+  const [first, ...others] = contenders.map(({ name, passes, macs }, place): Run => ({ name, passes, macs, ...seconds[place]!, score: scores?.[place] }));
+  const [cost, withoutPyramid] = [await ecarMacs(model, load), await ecarMacs(model, load, false)];
+  const gain = (macs: number) => gainOf({
+    dit: macs, ditAtEqualEvaluations: dits.at(-1)!.macs!, ecarWithoutPyramid: withoutPyramid.total, ecar: cost.total,
+  });
+  printReport({
+    model: model.manifest.name, isTrained: options.bundle !== undefined, guidanceScale, threads: options.threads, images: options.limit,
+    ecar: first!, dits: others.slice(0, -1).map((run) => ({ ...run, gain: gain(run.macs!) })), discrete: others.at(-1)!, cost,
+  }, options);
+}
+
+/** Seconds of one image, in turns: what else the machine does meets all alike. The more passes, the fewer rounds. */
+async function timed(contenders: readonly Contender[], { rounds }: EcarOptions, signal: AbortSignal) {
+  const taken = contenders.map(() => BATCHES.map((): number[] => []));
+  const codec: number[] = [];
+  for (const contender of contenders) await contender.make([wish(0)]);
+  for (const [column, batch] of BATCHES.entries()) {
+    for (let round = 0; round < rounds; round++) {
+      for (const [place, contender] of contenders.entries()) {
+        signal.throwIfAborted();
+        const share = contenders[0]!.passes / contender.passes;
+        if (round >= Math.max(1, Math.round(rounds * Math.min(1, share)))) continue;
+        const begin = performance.now();
+        const draw = await contender.make(Array.from({ length: batch }, (_, i) => wish(round * batch + i)));
+        const end = performance.now();
+        taken[place]![column]!.push((end - begin) / batch / 1000);
+        await draw(0);
+        if (place === 0) codec.push((performance.now() - end) / 1000);
+      }
+    }
+  }
+  return taken.map(([one, many]) => ({ seconds: median(one!), batchSeconds: median(many!), codecSeconds: median(codec) }));
+}
+
+function wish(number: number): Wish {
+  return { prompt: PROMPTS[number % PROMPTS.length]!, seed: BigInt(number) };
+}
+
+/** The judge's score of each. */
+async function judged(contenders: readonly Contender[], { suite, limit }: EcarOptions, signal: AbortSignal): Promise<readonly number[]> {
+  const vocabulary = readVocabulary();
+  const prompts = spread(promptsOf(suite, vocabulary), limit);
+  const jury = await Jury.open(await Atlas.open(vocabulary));
+  try {
+    const scores: number[] = [];
+    for (const contender of contenders) {
+      const pictures: Picture[] = [];
+      for (let first = 0; first < prompts.length; first += Math.max(...BATCHES)) {
+        signal.throwIfAborted();
+        const part = prompts.slice(first, first + Math.max(...BATCHES));
+        const draw = await contender.make(part.map(({ prompt, index }) => ({ prompt: prompt.prompt, seed: BigInt(index + 1) })));
+        for (const place of part.keys()) pictures.push(await draw(place));
+      }
+      const { scores: { overall } } = await jury.judge(prompts, picturesEach(1, async (place) => pictures[place]!), { signal });
+      scores.push(overall);
+    }
+    return scores;
+  } finally {
+    await jury.close();
+  }
+}

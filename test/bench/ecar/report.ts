@@ -1,0 +1,100 @@
+import { rounded, table } from "../table.js";
+import type { EcarCost, Gain } from "./costs.js";
+import type { EcarOptions } from "./options.js";
+
+/** How one contender did. */
+export interface Run {
+  readonly name: string;
+  /** Networks run one after the other on the way to one image. */
+  readonly passes: number;
+  /** Multiplications for one image; undefined where they are not counted. */
+  readonly macs: number | undefined;
+  /** For one image alone, and for each of eight made at once; codec apart. */
+  readonly seconds: number;
+  readonly batchSeconds: number;
+  readonly codecSeconds: number;
+  /** 0 .. 1; undefined if nothing was judged. */
+  readonly score: number | undefined;
+}
+
+/** The baseline at some number of evaluations, and what E-CAR's gain over it comes of. */
+export interface DitRun extends Run {
+  readonly gain: Gain;
+}
+
+/** All that was measured. */
+export interface EcarReport {
+  readonly model: string;
+  /** Whether scores say anything. */
+  readonly isTrained: boolean;
+  readonly guidanceScale: number;
+  readonly threads: number;
+  /** Pictures that each was judged by. */
+  readonly images: number;
+  readonly ecar: Run;
+  readonly dits: readonly DitRun[];
+  readonly discrete: Run;
+  readonly cost: EcarCost;
+}
+
+/** E-CAR against one run of the baseline: how many times as much that takes. */
+export interface Comparison {
+  readonly against: string;
+  readonly macRatio: number;
+  readonly timeRatio: number;
+  readonly batchTimeRatio: number;
+}
+
+/** Scores that are this close count as equal. */
+const EQUAL = 0.02;
+
+/** The baseline at its best score, of several the cheapest; without scores at its most evaluations. */
+export function bestOf(dits: readonly DitRun[]): DitRun {
+  const byCost = dits.toSorted((a, b) => a.passes - b.passes);
+  const best = Math.max(...byCost.map(({ score }) => score ?? -1));
+  return byCost.find(({ score }) => score === best) ?? byCost.at(-1)!;
+}
+
+/** The cheapest run of the baseline that is as good as E-CAR; undefined if none is, or nothing was judged. */
+export function equalOf({ score }: Run, dits: readonly DitRun[]): DitRun | undefined {
+  if (score === undefined) return undefined;
+  return dits.toSorted((a, b) => a.passes - b.passes).find((dit) => dit.score !== undefined && dit.score >= score - EQUAL);
+}
+
+function comparison(ecar: Run, dit: Run): Comparison {
+  return {
+    against: dit.name, macRatio: dit.macs! / ecar.macs!, timeRatio: dit.seconds / ecar.seconds, batchTimeRatio: dit.batchSeconds / ecar.batchSeconds,
+  };
+}
+
+/** A table for people, unless only JSON is wanted, and one line of JSON. */
+export function printReport(report: EcarReport, { isJson }: Pick<EcarOptions, "isJson">): void {
+  const { ecar, dits, discrete, cost, isTrained } = report;
+  const best = bestOf(dits);
+  const equal = equalOf(ecar, dits);
+  if (!isJson) {
+    process.stdout.write(`${report.model}${isTrained ? "" : ", random weights: scores say nothing"}; guidance ${report.guidanceScale}, \
+${report.threads} thread${report.threads === 1 ? "" : "s"}, codec apart (${ecar.codecSeconds.toPrecision(3)} s an image)
+
+${table([["", "passes", "GMAC", "s alone", "s of eight", "score"], ...[ecar, ...dits, discrete].map(cellsOf)])}
+of E-CAR's multiplications the transformer has ${(100 * cost.transformer / cost.total).toFixed(0)} %
+${table([
+      ["the gain over", "in all", "fewer evaluations", "small head", "coarse stages"],
+      ...dits.map(({ name, macs, gain }) => [name, ...[macs! / ecar.macs!, gain.fewerEvaluations, gain.smallHead, gain.coarseStages].map(times)]),
+    ])}
+`);
+  }
+  process.stdout.write(`${JSON.stringify(rounded({
+    bench: "ecar", ...report, ...comparison(ecar, best), score: ecar.score ?? null, ditScore: best.score ?? null,
+    equal: equal === undefined ? null : comparison(ecar, equal),
+  }))}\n`);
+}
+
+function cellsOf({ name, passes, macs, seconds, batchSeconds, score }: Run): string[] {
+  const giga = macs === undefined ? "" : (macs / 1e9).toPrecision(3);
+  return [name, String(passes), giga, seconds.toPrecision(3), batchSeconds.toPrecision(3), score?.toFixed(3) ?? ""];
+}
+
+function times(ratio: number): string {
+  return `${ratio.toFixed(2)} x`;
+}
