@@ -31,7 +31,7 @@ export async function geneval(args: readonly string[], { signal }: { readonly si
 }
 
 /** `limit` of some values, evenly spread over their order. */
-function spread<T>(values: readonly T[], limit = values.length): T[] {
+export function spread<T>(values: readonly T[], limit = values.length): T[] {
   return Array.from({ length: limit }, (_, i) => values[Math.floor((i * values.length) / limit)]!);
 }
 
