@@ -9,7 +9,7 @@ import {
   GeneratorService, type GenerateStagesRequestSchema, type GenerateStagesResponse, type StageLatent as StageLatentMessage,
   type StageLatentSchema, type TokenMap,
 } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
-import { ModelFamily, type Generation as GenerationMessage, type GenerationSchema } from "#libs/rpc/gen/tessera/v1/types_pb.js";
+import { ModelFamily, Priority, type Generation as GenerationMessage, type GenerationSchema } from "#libs/rpc/gen/tessera/v1/types_pb.js";
 import type { RunningService } from "#libs/rpc/service.js";
 import { bytesOfFloats } from "#libs/tensor/float-bytes.js";
 import { readGeneratorConfig } from "#services/generator/config.js";
@@ -266,4 +266,20 @@ test("beyond the slots requests wait in order, beyond the queue they are refused
   assert.deepEqual([maxRunning, running, queueLength, defaults!.guidanceScale], [2, 2, 1, 3]);
   await held.return();
   assert.equal((await finish(waiting)).at(-1)?.case, "imageFinished");
+});
+
+test("an urgent call takes a slot of a lesser one between two stages, whose maps stay the very same", async () => {
+  const undisturbed = await finish(begin({ imageCount: 2 }));
+  const lesser = begin({ imageCount: 2, priority: Priority.LOW });
+  const heads = [await lesser.map(), await lesser.map()];
+  const urgent = await finish(begin({ prompt: "a star", priority: Priority.HIGH }));
+  assert.equal(urgent.at(-1)?.case, "imageFinished", "it did not wait for the latents of the other");
+  for (const map of heads) lesser.send(latentFor(map));
+  const rest = await finish(lesser);
+  for (const index of [0, 1]) {
+    const head = heads.filter(({ imageIndex }) => imageIndex === index);
+    assert.deepEqual([...head, ...mapsOf(rest, index)].map(({ values }) => values), mapsOf(undisturbed, index).map(({ values }) => values));
+  }
+  const preemptions = rest.flatMap((event) => (event.case === "imageFinished" ? [event.value.timings!.preemptions] : []));
+  assert.deepEqual(preemptions.sort(), [0, 1]);
 });
