@@ -1,45 +1,28 @@
-import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { Context } from "@opentelemetry/api";
 import type { TokenBundle } from "#libs/bundle/bundle.js";
 import { resumedGeneration } from "#libs/clients/resumed-generation.js";
 import { aborted, invariant } from "#libs/errors/errors.js";
 import type { ServiceClient } from "#libs/rpc/definition.js";
-import { ImageFormat, type GenerateImageResponseSchema } from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
+import { ImageFormat } from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
 import type {
   GenerateResponse, GeneratorService, ImageTokensFinished, TokenChunk,
 } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
 import type { Started } from "#libs/rpc/gen/tessera/v1/types_pb.js";
-import { linkSignals } from "#libs/rpc/signals.js";
 import { log } from "#libs/telemetry/log.js";
-import { recordDuration } from "#libs/telemetry/metrics.js";
-import { ATTRIBUTES, METRICS, SPANS } from "#libs/telemetry/names.js";
-import { bindGenerator, openSpan } from "#libs/telemetry/spans.js";
-import { imageChunks } from "./chunks.js";
+import { bindGenerator } from "#libs/telemetry/spans.js";
+import { Delivery, type ImageCall, type ImageResponse } from "./delivery.js";
 import type { Detokenizer } from "./detokenizer.js";
+import { EventRace } from "./event-race.js";
 import { modelTexts, promptTexts, settingsTexts } from "./metadata.js";
 import { drawPicture, type Picture, type PictureOptions } from "./picture.js";
 import { PreviewLine } from "./preview-line.js";
-import { Race } from "./race.js";
 import { previewTokens, tokenDigest, TokenGrid } from "./token-grid.js";
 import { checkStarted, type ValidEncoding, type ValidGenerateImageRequest } from "./validate.js";
-
-type Response = MessageInitShape<typeof GenerateImageResponseSchema>;
 
 /** What the service works with; all of it stays the caller's to close. */
 export interface DecoderParts {
   readonly bundle: TokenBundle;
   readonly detokenizer: Pick<Detokenizer, "detokenize">;
   readonly generator: Pick<ServiceClient<typeof GeneratorService>, "generate">;
-}
-
-/** The call that a stream of images belongs to. */
-export interface ImageCall {
-  readonly signal: AbortSignal;
-  readonly deadline: number;
-  /** Parent of all spans: `yield` loses the active context. */
-  readonly parent: Context;
-  /** As in `performance.now()`. */
-  readonly arrivedAt: number;
 }
 
 /** One image on its way. */
@@ -52,8 +35,7 @@ interface Image {
   isSent: boolean;
 }
 
-type Happening =
-  | { readonly type: "event"; readonly result: IteratorResult<GenerateResponse, unknown> }
+type Drawn =
   | { readonly type: "preview"; readonly image: Image; readonly rowsDone: number; readonly picture: Picture }
   | { readonly type: "image"; readonly image: Image; readonly finished: ImageTokensFinished; readonly picture: Picture };
 
@@ -70,20 +52,17 @@ export const PREVIEW_ENCODING: ValidEncoding = { format: ImageFormat.JPEG, quali
  * One GenerateImage call: tokens come from the generator; progress, previews and images go out. Where a replica of the
  * generator is lost, another goes on, and the client does not notice.
  *
- * Three things are under way at once and whatever happens first is handled first: the generator's next event, one
- * preview, and the images whose tokens are complete. The generator is asked for its next event as soon as the last one
- * has been passed on, so drawing never holds up tokens; a slow client holds up all of it and loses nothing but previews.
+ * Three things are under way at once: the generator's next event, one preview, and the images whose tokens are complete.
+ * Drawing never holds up tokens; a slow client holds up all of it and loses nothing but previews.
  */
 export class ImageStream {
   readonly #parts: DecoderParts;
   readonly #request: ValidGenerateImageRequest;
   readonly #call: ImageCall;
   readonly #images: readonly Image[];
-  readonly #previews = new PreviewLine<() => Promise<Happening>>();
-  /** Whether a preview of any image has been sent. */
-  #hasPreview = false;
-  readonly #race = new Race<Happening>();
-  readonly #stop = new AbortController();
+  readonly #previews = new PreviewLine<() => Promise<Drawn>>();
+  readonly #race = new EventRace<GenerateResponse, Drawn>();
+  readonly #delivery: Delivery;
   #signal: AbortSignal;
   #started: Started | undefined;
 
@@ -92,6 +71,7 @@ export class ImageStream {
     this.#request = request;
     this.#call = call;
     this.#signal = call.signal;
+    this.#delivery = new Delivery(call);
     this.#images = Array.from({ length: request.imageCount }, (_, index) => (
       { index, grid: new TokenGrid(parts.bundle.manifest.image), previewRows: 0, previewMs: 0, isSent: false }
     ));
@@ -103,37 +83,25 @@ export class ImageStream {
    * @throws the generator's errors as they are; "mismatch" if it has loaded another bundle, "aborted" if it ends early,
    *   "internal" if it breaks its promises.
    */
-  async *responses(): AsyncGenerator<Response> {
-    const { signal, release } = linkSignals([this.#call.signal, this.#stop.signal], Infinity);
-    this.#signal = signal;
-    const events = this.#generate();
-    const awaitEvent = (): void => this.#race.add(events.next().then((result) => ({ type: "event", result })));
-    try {
-      awaitEvent();
-      while (this.#race.size > 0) {
-        const happening = await this.#race.next();
-        yield* this.#handle(happening);
-        if (happening.type === "event" && !happening.result.done) awaitEvent();
-      }
-      const missing = this.#images.find((image) => !image.isSent);
-      if (missing !== undefined) throw aborted(`the generator ended before image ${missing.index} was complete`);
-    } finally {
-      this.#stop.abort();
-      // A generator between two events is only told by `return`, one inside an event only by the signal.
-      await Promise.allSettled([this.#race.settled(), events.return?.()]);
-      release();
-    }
+  async *responses(): AsyncGenerator<ImageResponse> {
+    yield* this.#race.run(this.#call.signal, (signal) => this.#generate(signal), {
+      event: (event) => this.#handleEvent(event),
+      work: (drawn) => this.#handleDrawn(drawn),
+    });
+    const missing = this.#images.find((image) => !image.isSent);
+    if (missing !== undefined) throw aborted(`the generator ended before image ${missing.index} was complete`);
   }
 
-  #generate(): AsyncIterator<GenerateResponse, unknown> {
+  #generate(signal: AbortSignal): AsyncIterator<GenerateResponse, unknown> {
     const { deadline, parent } = this.#call;
+    this.#signal = signal;
     return bindGenerator(parent, resumedGeneration(this.#parts.generator, this.#request.generation, {
-      ...PATIENCE, deadline, signal: this.#signal,
+      ...PATIENCE, deadline, signal,
       onLoss: ({ kind }, tokens) => log.warn("the generator was lost; going on at another", { kind, tokens }),
     }));
   }
 
-  *#handleEvent({ event }: GenerateResponse): Generator<Response> {
+  *#handleEvent({ event }: GenerateResponse): Generator<ImageResponse> {
     if (event.case === "queued") yield { event };
     else if (event.case === "started") {
       checkStarted(event.value, this.#parts.bundle);
@@ -145,18 +113,21 @@ export class ImageStream {
     else throw invariant(`the generator sent ${event.case ?? "an unknown event"}, which has no place in discrete tokens`);
   }
 
-  async *#handle(happening: Happening): AsyncGenerator<Response> {
-    if (happening.type === "event") {
-      if (!happening.result.done) yield* this.#handleEvent(happening.result.value);
-    } else if (happening.type === "preview") {
-      const { image, rowsDone, picture } = happening;
-      image.previewMs += picture.detokenizeMs + picture.encodeMs;
+  *#handleDrawn(drawn: Drawn): Generator<ImageResponse> {
+    const { image, picture } = drawn;
+    const { index: imageIndex, grid, previewMs } = image;
+    const { detokenizeMs, encodeMs } = picture;
+    if (drawn.type === "preview") {
+      image.previewMs += detokenizeMs + encodeMs;
       this.#previews.drawn();
-      if (!image.isSent) yield* this.#sendPreview(image, picture, rowsDone);
+      if (!image.isSent) yield* this.#delivery.preview(picture, { imageIndex, rowsDone: drawn.rowsDone });
       this.#drawPreview();
     } else {
-      yield* this.#sendImage(happening.image, happening.picture);
-      yield this.#imageFinished(happening);
+      image.isSent = true;
+      yield* this.#delivery.image(picture, { imageIndex, rowsDone: this.#parts.bundle.manifest.image.gridHeight });
+      const tokens = this.#request.includeTokens ? [...grid.tokens] : [];
+      const end = { imageIndex, tokenDigest: tokenDigest(grid.tokens), tokens };
+      yield this.#delivery.finished(end, drawn.finished, { detokenizeMs, encodeMs, previewMs });
     }
   }
 
@@ -174,7 +145,7 @@ export class ImageStream {
     }
   }
 
-  #takeTokens({ imageIndex, offset, tokens }: TokenChunk): Response {
+  #takeTokens({ imageIndex, offset, tokens }: TokenChunk): ImageResponse {
     const image = this.#imageAt(imageIndex);
     const { grid } = image;
     grid.append(offset, tokens);
@@ -229,38 +200,5 @@ export class ImageStream {
   #draw(options: Pick<PictureOptions, "imageIndex" | "preview" | "tokens" | "encoding" | "texts">): Promise<Picture> {
     const { detokenizer } = this.#parts;
     return drawPicture({ ...options, detokenizer, parent: this.#call.parent, signal: this.#signal });
-  }
-
-  *#chunks(image: Image, picture: Picture, kind: { readonly preview: boolean; readonly rowsDone: number }): Generator<Response> {
-    for (const value of imageChunks(picture, { imageIndex: image.index, ...kind })) {
-      yield { event: { case: "imageChunk", value } };
-    }
-  }
-
-  *#sendPreview(image: Image, picture: Picture, rowsDone: number): Generator<Response> {
-    if (!this.#hasPreview) recordDuration(METRICS.timeToFirstPreview, performance.now() - this.#call.arrivedAt);
-    this.#hasPreview = true;
-    yield* this.#chunks(image, picture, { preview: true, rowsDone });
-  }
-
-  *#sendImage(image: Image, picture: Picture): Generator<Response> {
-    image.isSent = true;
-    const attributes = { [ATTRIBUTES.imageIndex]: image.index, [ATTRIBUTES.imageBytes]: picture.bytes.length };
-    const span = openSpan(SPANS.transfer, { parent: this.#call.parent, attributes });
-    try {
-      yield* this.#chunks(image, picture, { preview: false, rowsDone: this.#parts.bundle.manifest.image.gridHeight });
-    } finally {
-      span.end();
-    }
-  }
-
-  #imageFinished({ image, finished, picture }: Happening & { readonly type: "image" }): Response {
-    const { index: imageIndex, grid, previewMs } = image;
-    const totalMs = performance.now() - this.#call.arrivedAt;
-    recordDuration(METRICS.timeToImage, totalMs);
-    const { detokenizeMs, encodeMs } = picture;
-    const timings = { ...(finished.timings && { generation: finished.timings }), detokenizeMs, encodeMs, previewMs, totalMs };
-    const tokens = this.#request.includeTokens ? [...grid.tokens] : [];
-    return { event: { case: "imageFinished", value: { imageIndex, tokenDigest: tokenDigest(grid.tokens), tokens, timings } } };
   }
 }

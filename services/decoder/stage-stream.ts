@@ -1,5 +1,4 @@
 import { createHash } from "node:crypto";
-import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { StageBundle } from "#libs/bundle/bundle.js";
 import { stageTokenCount } from "#libs/bundle/stage-manifest.js";
 import { ResumedStages } from "#libs/clients/resumed-stages.js";
@@ -8,29 +7,24 @@ import type { Latent } from "#libs/flow/latent.js";
 import { stageGuidance } from "#libs/flow/schedule.js";
 import { cleanEstimate, type StageEnd } from "#libs/flow/stage-flow.js";
 import type { ServiceClient } from "#libs/rpc/definition.js";
-import type { GenerateImageResponseSchema } from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
 import type {
   GenerateStagesResponse, GeneratorService, ImageTokensFinished, TokenMap,
 } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
 import type { Started } from "#libs/rpc/gen/tessera/v1/types_pb.js";
-import { linkSignals } from "#libs/rpc/signals.js";
 import { log } from "#libs/telemetry/log.js";
-import { recordDuration } from "#libs/telemetry/metrics.js";
-import { ATTRIBUTES, METRICS, SPANS } from "#libs/telemetry/names.js";
-import { bindGenerator, inSpan, openSpan } from "#libs/telemetry/spans.js";
+import { ATTRIBUTES, SPANS } from "#libs/telemetry/names.js";
+import { bindGenerator, inSpan } from "#libs/telemetry/spans.js";
 import { bytesOfFloats } from "#libs/tensor/float-bytes.js";
-import { imageChunks } from "./chunks.js";
+import { Delivery, type ImageCall, type ImageResponse } from "./delivery.js";
+import { EventRace } from "./event-race.js";
 import type { FlowHead } from "./flow-head.js";
-import { PATIENCE, PREVIEW_ENCODING, type ImageCall } from "./image-stream.js";
+import { PATIENCE, PREVIEW_ENCODING } from "./image-stream.js";
 import type { LatentDetokenizer } from "./latent-detokenizer.js";
 import { modelTexts, promptTexts, stageSettingsTexts } from "./metadata.js";
 import { draw, type DrawingOptions, type Picture } from "./picture.js";
-import { Race } from "./race.js";
 import { sampleStage, stageStart } from "./stage-sampler.js";
 import { tokenMapsOf } from "./stage-validate.js";
 import { checkStarted, type ValidGenerateImageRequest } from "./validate.js";
-
-type Response = MessageInitShape<typeof GenerateImageResponseSchema>;
 
 /** What the service works with; all of it stays the caller's to close. */
 export interface StageDecoderParts {
@@ -56,8 +50,7 @@ interface Image {
   isSent: boolean;
 }
 
-type Happening =
-  | { readonly type: "event"; readonly result: IteratorResult<GenerateStagesResponse, unknown> }
+type Work =
   | { readonly type: "sample"; readonly image: Image; readonly stage: number; readonly end: StageEnd; readonly ms: number }
   | { readonly type: "preview"; readonly image: Image; readonly rowsDone: number; readonly picture: Picture }
   | { readonly type: "image"; readonly image: Image; readonly picture: Picture };
@@ -66,9 +59,7 @@ type Happening =
  * One GenerateImage call on a model with stages: token maps come from the generator, the flow makes a latent of each, which
  * goes back for the next; progress, previews and images go out. Where a replica of the generator is lost, another goes on,
  * and the client does not notice.
- *
- * The generator's next event, the flow of every image and all drawing are under way at once; whatever happens first is
- * handled first.
+ * The generator's next event, the flow of every image and all drawing are under way at once.
  */
 export class StageStream {
   readonly #parts: StageDecoderParts;
@@ -76,9 +67,8 @@ export class StageStream {
   readonly #call: ImageCall;
   readonly #images: readonly Image[];
   readonly #generation: ResumedStages;
-  readonly #race = new Race<Happening>();
-  readonly #stop = new AbortController();
-  #hasPreview = false;
+  readonly #race = new EventRace<GenerateStagesResponse, Work>();
+  readonly #delivery: Delivery;
   #signal: AbortSignal;
   #started: Started | undefined;
 
@@ -87,6 +77,7 @@ export class StageStream {
     this.#request = request;
     this.#call = call;
     this.#signal = call.signal;
+    this.#delivery = new Delivery(call);
     this.#generation = new ResumedStages(parts.generator, request.generation);
     this.#images = Array.from({ length: request.imageCount }, (_, index) => ({
       index, stage: 0, latent: undefined, previews: [], flowMs: 0, previewMs: 0, finished: undefined, picture: undefined, isSent: false,
@@ -98,51 +89,37 @@ export class StageStream {
    * and neither flow nor drawing is left. Iterate once.
    * @throws as `ImageStream.responses`.
    */
-  async *responses(): AsyncGenerator<Response> {
-    const { signal, release } = linkSignals([this.#call.signal, this.#stop.signal], Infinity);
-    this.#signal = signal;
-    const events = this.#generate();
-    const awaitEvent = (): void => this.#race.add(events.next().then((result) => ({ type: "event", result })));
-    try {
-      awaitEvent();
-      while (this.#race.size > 0) {
-        const happening = await this.#race.next();
-        yield* this.#handle(happening);
-        if (happening.type === "event" && !happening.result.done) awaitEvent();
-      }
-      const missing = this.#images.find((image) => !image.isSent);
-      if (missing !== undefined) throw aborted(`the generator ended before image ${missing.index} was complete`);
-    } finally {
-      this.#stop.abort();
-      // A generator between two events is only told by `return`, one inside an event only by the signal.
-      await Promise.allSettled([this.#race.settled(), events.return?.()]);
-      release();
-    }
+  async *responses(): AsyncGenerator<ImageResponse> {
+    yield* this.#race.run(this.#call.signal, (signal) => this.#generate(signal), {
+      event: (event) => this.#handleEvent(event),
+      work: (done) => this.#handleWork(done),
+    });
+    const missing = this.#images.find((image) => !image.isSent);
+    if (missing !== undefined) throw aborted(`the generator ended before image ${missing.index} was complete`);
   }
 
-  #generate(): AsyncIterator<GenerateStagesResponse, unknown> {
+  #generate(signal: AbortSignal): AsyncIterator<GenerateStagesResponse, unknown> {
     const { deadline, parent } = this.#call;
+    this.#signal = signal;
     return bindGenerator(parent, this.#generation.responses({
-      ...PATIENCE, deadline, signal: this.#signal,
+      ...PATIENCE, deadline, signal,
       onLoss: ({ kind }, tokens) => log.warn("the generator was lost; going on at another", { kind, tokens }),
     }));
   }
 
-  async *#handle(happening: Happening): AsyncGenerator<Response> {
-    if (happening.type === "event") {
-      if (!happening.result.done) yield* this.#handleEvent(happening.result.value);
-    } else if (happening.type === "sample") this.#handleSample(happening);
-    else if (happening.type === "preview") {
-      const { image, rowsDone, picture } = happening;
-      image.previewMs += picture.detokenizeMs + picture.encodeMs;
-      yield* this.#sendPreview(image, picture, rowsDone);
+  *#handleWork(done: Work): Generator<ImageResponse> {
+    const { image } = done;
+    if (done.type === "sample") this.#handleSample(done);
+    else if (done.type === "preview") {
+      image.previewMs += done.picture.detokenizeMs + done.picture.encodeMs;
+      yield* this.#delivery.preview(done.picture, { imageIndex: image.index, rowsDone: done.rowsDone });
     } else {
-      happening.image.picture = happening.picture;
-      yield* this.#complete(happening.image);
+      image.picture = done.picture;
+      yield* this.#complete(image);
     }
   }
 
-  *#handleEvent({ event }: GenerateStagesResponse): Generator<Response> {
+  *#handleEvent({ event }: GenerateStagesResponse): Generator<ImageResponse> {
     if (event.case === "queued") yield { event };
     else if (event.case === "started") {
       checkStarted(event.value, this.#parts.bundle);
@@ -168,7 +145,7 @@ export class StageStream {
     return image;
   }
 
-  #takeMap(map: TokenMap): Response {
+  #takeMap(map: TokenMap): ImageResponse {
     const image = this.#imageAt(map.imageIndex);
     const { stage } = image;
     if (stage > 0 && image.latent === undefined) throw invariant(`the generator sent stage ${map.stage} before it had the latent`);
@@ -179,7 +156,7 @@ export class StageStream {
   }
 
   /** The flow of one stage. */
-  async #sample(image: Image, map: TokenMap): Promise<Happening> {
+  async #sample(image: Image, map: TokenMap): Promise<Work> {
     const { bundle: { manifest }, flowHead } = this.#parts;
     const { stage, latent: before } = image;
     const { guidanceScale = 1, seed = 0n } = this.#started?.settings ?? {};
@@ -197,7 +174,7 @@ export class StageStream {
   }
 
   /** Send a stage's latent for the next map, or draw the image that it is. */
-  #handleSample({ image, stage, end, ms }: Happening & { readonly type: "sample" }): void {
+  #handleSample({ image, stage, end, ms }: Work & { readonly type: "sample" }): void {
     image.flowMs += ms;
     image.latent = end.state;
     if (stage === this.#stages.length - 1) {
@@ -215,7 +192,7 @@ export class StageStream {
     const rowsBefore = this.#stages[stage - 1]?.height ?? 0;
     if (interval === 0 || Math.floor(section.height / interval) === Math.floor(rowsBefore / interval)) return;
     const drawing = this.#draw(image, true, cleanEstimate(last, section), { encoding: PREVIEW_ENCODING })
-      .then((picture): Happening => ({ type: "preview", image, rowsDone: section.height, picture }));
+      .then((picture): Work => ({ type: "preview", image, rowsDone: section.height, picture }));
     image.previews.push(drawing);
     this.#race.add(drawing);
   }
@@ -238,32 +215,15 @@ export class StageStream {
     return draw({ ...how, imageIndex: image.index, preview, detokenize, parent: this.#call.parent, signal: this.#signal });
   }
 
-  *#sendPreview(image: Image, picture: Picture, rowsDone: number): Generator<Response> {
-    if (!this.#hasPreview) recordDuration(METRICS.timeToFirstPreview, performance.now() - this.#call.arrivedAt);
-    this.#hasPreview = true;
-    for (const value of imageChunks(picture, { imageIndex: image.index, preview: true, rowsDone })) yield { event: { case: "imageChunk", value } };
-  }
-
   /** Send an image and its end, once it is drawn and the generator has told its figures. */
-  *#complete(image: Image): Generator<Response> {
+  *#complete(image: Image): Generator<ImageResponse> {
     const { picture, finished, latent, index: imageIndex } = image;
     if (picture === undefined || finished === undefined || latent === undefined) return;
     image.isSent = true;
-    const attributes = { [ATTRIBUTES.imageIndex]: imageIndex, [ATTRIBUTES.imageBytes]: picture.bytes.length };
-    const span = openSpan(SPANS.transfer, { parent: this.#call.parent, attributes });
-    try {
-      const place = { imageIndex, preview: false, rowsDone: this.#parts.bundle.manifest.image.gridHeight };
-      for (const value of imageChunks(picture, place)) yield { event: { case: "imageChunk", value } };
-    } finally {
-      span.end();
-    }
-    const totalMs = performance.now() - this.#call.arrivedAt;
-    recordDuration(METRICS.timeToImage, totalMs);
-    const timings = {
-      ...(finished.timings && { generation: finished.timings }), detokenizeMs: image.flowMs + picture.detokenizeMs,
-      encodeMs: picture.encodeMs, previewMs: image.previewMs, totalMs,
-    };
+    yield* this.#delivery.image(picture, { imageIndex, rowsDone: this.#parts.bundle.manifest.image.gridHeight });
     const tokenDigest = createHash("sha256").update(bytesOfFloats(latent.values)).digest("hex");
-    yield { event: { case: "imageFinished", value: { imageIndex, tokenDigest, timings } } };
+    yield this.#delivery.finished({ imageIndex, tokenDigest }, finished, {
+      detokenizeMs: image.flowMs + picture.detokenizeMs, encodeMs: picture.encodeMs, previewMs: image.previewMs,
+    });
   }
 }
