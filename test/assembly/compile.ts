@@ -7,7 +7,7 @@ import asc from "assemblyscript/asc";
 const ENGINE = fileURLToPath(new URL("../../../services/generator/engine/", import.meta.url));
 
 /** The module that holds the compiled kernel. */
-export const COMPILED_FILE: string = join(ENGINE, "law-kernel.wasm.ts");
+export const COMPILED_FILE: string = join(ENGINE, "gen/law-kernel.ts");
 
 /** Compile the law kernel. @returns the text of `COMPILED_FILE`. @throws Error with the compiler's words if it has errors. */
 export async function compileLawKernel(): Promise<string> {

@@ -1,7 +1,7 @@
 import type { SamplingSettings } from "./generation.js";
 import { FAN_OUT } from "./gumbel-noise.js";
 import type { Law } from "./law.js";
-import { LAW_KERNEL } from "./law-kernel.wasm.js";
+import { LAW_KERNEL } from "./gen/law-kernel.js";
 
 /** How the law of a token comes from its rows. */
 export interface LawSettings extends SamplingSettings {
