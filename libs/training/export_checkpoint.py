@@ -17,6 +17,9 @@ from tokenizers import Tokenizer
 from train_codec import build as build_codec
 from train_transformer import build as build_transformer
 
+# What the last row of a model's log may say, by its name in the bundle: reinforcement has no loss.
+MEASURED = {"heldOutLossNats": "heldOutLoss", "meanReward": "reward"}
+
 
 def main():
     parser = argparse.ArgumentParser()
@@ -54,8 +57,8 @@ def main():
         "defaults": bundle["defaults"], "grid": [grid, grid],
         "provenance": {**bundle["provenance"], "recipe": f"libs/training, {Path(args.config).name}",
                        **({"commit": args.commit} if args.commit else {})},
-        "metrics": {"codecPsnrDb": codec_state["log"][-1]["psnr"], "heldOutLossNats": last["heldOutLoss"],
-                    "trainingSequences": last["sequences"]},
+        "metrics": {"codecPsnrDb": codec_state["log"][-1]["psnr"], "trainingSequences": last["sequences"],
+                    **{metric: last[name] for metric, name in MEASURED.items() if name in last}},
     }, indent=2) + "\n")
 
 
