@@ -37,11 +37,21 @@ export async function createInferenceSession(path: string, options: SessionOptio
     throw invalidRequest("provider", `one of ${PROVIDERS.join(", ")}`, provider);
   }
   if (!existsSync(path)) throw notFound(`graph file ${path} does not exist`);
+  forbidTelemetry();
   try {
     return await InferenceSession.create(path, runtimeOptions({ threads, provider, mapWeights }));
   } catch (cause) {
     throw loadError(path, provider, cause);
   }
+}
+
+/**
+ * ONNX Runtime 1.29 on Linux notes how it is used, keeps a device id below the home directory and sends both to its maker, and
+ * crashes where it finds no certificates to do so; a server must not call out unasked. It reads this variable when the first
+ * session of a process is created. 0 allows it.
+ */
+function forbidTelemetry(): void {
+  process.env["ORT_DISABLE_TELEMETRY"] ??= "1";
 }
 
 function runtimeOptions({ threads, provider, mapWeights }: Required<SessionOptions>): InferenceSession.SessionOptions {

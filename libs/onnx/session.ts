@@ -1,5 +1,5 @@
 import { basename } from "node:path";
-import { Worker } from "node:worker_threads";
+import { SHARE_ENV, Worker } from "node:worker_threads";
 import type { InferenceSession } from "onnxruntime-node";
 import { AppError, invariant, notReady } from "#libs/errors/errors.js";
 import type { SessionOptions } from "#libs/onnx/create-session.js";
@@ -51,6 +51,8 @@ export class OnnxSession {
   static async open(path: string, options: SessionOptions = {}): Promise<OnnxSession> {
     const worker = new Worker(new URL("./session-worker.js", import.meta.url), {
       workerData: { path, options } satisfies SessionWorkerData,
+      // ONNX Runtime reads the variables of the process, of which a thread has a copy otherwise.
+      env: SHARE_ENV,
     });
     const reply = await firstReply(worker, path);
     if (reply.type === "failed") throw new AppError(reply.kind, reply.message);

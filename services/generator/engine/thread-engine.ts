@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { Worker } from "node:worker_threads";
+import { SHARE_ENV, Worker } from "node:worker_threads";
 import { type AppError, invariant, notReady } from "#libs/errors/errors.js";
 import type { GenerationEvent, GenerationRequest } from "./generation.js";
 import type { PassRecord } from "./model-runner.js";
@@ -25,7 +25,7 @@ export class ThreadEngine {
 
   /** Start the thread, load and warm up the model. @throws AppError naming the file when it cannot be loaded. */
   static async open(data: EngineThreadData): Promise<ThreadEngine> {
-    const worker = new Worker(new URL("./thread.js", import.meta.url), { workerData: data });
+    const worker = new Worker(new URL("./thread.js", import.meta.url), { workerData: data, env: SHARE_ENV });
     const [message] = (await once(worker, "message")) as [EngineMessage];
     if (message.type === "ready") return new ThreadEngine(worker, layoutOf(data.manifest), message.snapshot);
     // It ends by itself; its error is the one that was posted.
