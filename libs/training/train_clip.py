@@ -23,7 +23,6 @@ from clip import MAX_TEXT, build, contrast
 from training import DEVICE, Training
 from train_codec import build as build_codec, open_images, to_tensor
 
-TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 SHORT = 2  # the captions of a scene that are short come first
 NEGATIVES = 3
 
@@ -100,13 +99,14 @@ def worn(images):
 class Batches:
     def __init__(self, config, records, held_out, captions, pictures):
         self.config, self.captions, self.pictures = config, captions, pictures
-        self.by_task = [np.array([n for n, scene in enumerate(records[:-held_out]) if scene["task"] == task]) for task in TASKS]
+        self.by_task = {task: np.array([n for n, scene in enumerate(records[:-held_out]) if scene["task"] == task])
+                        for task in config["scenes"]}
         same = [json.dumps({**scene, "task": None}, sort_keys=True) for scene in records]
         self.same = np.unique(same, return_inverse=True)[1]
 
     def next(self, rng):
-        """As many scenes of each task -> what `contrast` compares, from pixels and text tokens."""
-        scenes = np.concatenate([rng.choice(own, self.config["batch"] // len(TASKS)) for own in self.by_task])
+        """So many scenes of each task -> what `contrast` compares, from pixels and text tokens."""
+        scenes = np.concatenate([rng.choice(self.by_task[task], count) for task, count in self.config["scenes"].items()])
         rng.shuffle(scenes)
         drawn, spoiled = (int(len(scenes) * self.config[share]) for share in ("renderedShare", "spoiledShare"))
         images = torch.cat([worn(self.pictures.renders(scenes[:drawn])), self.pictures.reconstructions(scenes[drawn:]),
@@ -171,7 +171,7 @@ def main():
     pictures = Pictures(scenes, tokens, codec, whole["codec"]["patchPixels"], records)
     batches = Batches(config, records, held_out, captions, pictures)
     held = {task: np.array([n for n in range(len(records) - held_out, len(records)) if records[n]["task"] == task
-                            and records[n]["style"] == whole["sft"]["style"]][: config["reportScenes"]]) for task in TASKS}
+                            and records[n]["style"] == whole["sft"]["style"]][: config["reportScenes"]]) for task in config["scenes"]}
 
     torch.manual_seed(config["seed"])
     training, examine = Training("clip", config, build(whole, tokenizer.get_vocab_size()), args.out), Examination(held, captions, pictures)
@@ -179,7 +179,7 @@ def main():
     reported, window = time.time(), []
     while (share := training.seconds / seconds) < 1:
         loss = losses(training.model, batches.next(rng))
-        training.step(loss, training.rate(share), config["batch"])
+        training.step(loss, training.rate(share), sum(config["scenes"].values()))
         window.append(loss.item())
         if time.time() - reported > config["reportSeconds"]:
             training.record(loss=round(float(np.mean(window)), 4), **examine(training.model))
