@@ -66,21 +66,25 @@ def object_psnr(decoder, tokens, images):
 
 def choose(records, order, shares, is_good, batch=BATCH):
     """Walk over scene numbers in the order given and keep those that have room and are good, a batch at a time."""
-    chosen, waiting, poor = [], [], 0
-    for number in [*order, None]:
-        if number is not None and shares[records[number]["task"]].has_room(records[number]):
-            shares[records[number]["task"]].count(records[number], 1)
+    chosen, poor, waiting = [], [], []
+
+    def settle():
+        for number, good in zip(waiting, is_good(np.array(waiting))):
+            (chosen if good else poor).append(number)
+            if not good:
+                shares[records[number]["task"]].count(records[number], -1)
+        waiting.clear()
+
+    for number in order:
+        scene = records[number]
+        if shares[scene["task"]].has_room(scene):
+            shares[scene["task"]].count(scene, 1)
             waiting.append(number)
-        if len(waiting) < batch and (number is not None or not waiting):
-            continue
-        for candidate, good in zip(waiting, is_good(np.array(waiting))):
-            if good:
-                chosen.append(candidate)
-            else:
-                shares[records[candidate]["task"]].count(records[candidate], -1)
-                poor += 1
-        waiting = []
-    return np.array(sorted(chosen)), poor
+        if len(waiting) == batch:
+            settle()
+    if waiting:
+        settle()
+    return np.array(sorted(chosen)), len(poor)
 
 
 def main():
