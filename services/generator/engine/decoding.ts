@@ -38,7 +38,7 @@ export function verify(sequence: Sequence, drafts: readonly Draft[], lawAt: (j: 
   const keepsLast = sequence.request.speculation.draftWindow !== 1;
   const useEach = <T>(use: (law: Law, j: number) => T) => Array.from({ length: drafts.length + 1 }, (_, j) => {
     const law = lawAt(j);
-    if (j === drafts.length && keepsLast) sequence.lastLaw = copyOf(law);
+    if (j === drafts.length && keepsLast) sequence.lastLaw = copyOf(law, sequence.lastLaw);
     return use(law, j);
   });
   sequence.passes++;

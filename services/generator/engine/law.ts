@@ -24,7 +24,10 @@ export function probabilities(law: Law): Float32Array {
   return weights.map((weight) => weight / total);
 }
 
-/** A law on buffers of its own, for whoever wants to keep it. */
-export function copyOf(law: Law): Law {
-  return { ...law, logits: law.logits.slice(), tops: law.tops.slice() };
+/** A law on buffers of its own, for whoever wants to keep it. @param used a law that was kept so and is given up: its buffers serve again. */
+export function copyOf({ logits, tops, floor, lastTie }: Law, used?: Law): Law {
+  if (used === undefined) return { logits: logits.slice(), tops: tops.slice(), floor, lastTie };
+  used.logits.set(logits);
+  used.tops.set(tops);
+  return { ...used, floor, lastTie };
 }
