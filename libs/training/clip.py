@@ -39,7 +39,7 @@ class TextEncoder(nn.Module):
     def __init__(self, vocabulary, width, layers, size):
         super().__init__()
         self.embed = nn.Embedding(vocabulary, width)
-        self.embed_position = nn.Parameter(0.02 * torch.randn(MAX_TEXT, width))
+        self.embed_position = nn.Parameter(torch.randn(MAX_TEXT, width))
         layer = nn.TransformerEncoderLayer(width, width // 32, 4 * width, dropout=0, batch_first=True, norm_first=True)
         self.layers = nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(width), enable_nested_tensor=False)
         self.project = nn.Linear(width, size)

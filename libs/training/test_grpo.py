@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from clip import contrast
+from clip import TextEncoder, contrast
 from grpo import advantages, objective, reason_to_stop
 from rollout import kept, log_probabilities, sample
 from select_scenes import Shares, choose
@@ -85,6 +85,17 @@ def test_contrast():
     # Equal scenes are no contrast to each other.
     alone = contrast(eye, eye, negatives, there & False, torch.ones(2, 2, dtype=torch.bool), torch.tensor(0.0))
     near(alone, 0.0)
+
+
+def test_text_encoder_reads_the_order_of_words():
+    torch.manual_seed(1)
+    encoder, ids, lengths = TextEncoder(TEXT, 32, 2, 16), torch.tensor([[1, 2, 3, 0], [3, 2, 1, 0]]), torch.tensor([3, 3])
+    likeness = lambda: torch.cosine_similarity(*encoder(ids, lengths), dim=0)
+    assert likeness() < 0.9, "from the start: from faint positions it would never be learned"
+    near(encoder(ids[:1], lengths[:1]), encoder(ids[:1, :3], lengths[:1]))
+    with torch.no_grad():
+        encoder.embed_position.zero_()
+    near(likeness(), 1.0)
 
 
 def test_selection_is_even():
