@@ -17,25 +17,26 @@ export interface Peer {
  * The engines that a guided step is compared with, on random weights of the same shapes.
  * @param scratch where their models are written; the caller clears it.
  * @param folder where those of Node are installed.
+ * @param prefilled the load for an engine that must compute its past; the others take one that is made up.
  */
-export async function peersOf(scratch: string, folder: string, load: PeerLoad): Promise<readonly Peer[]> {
+export async function peersOf(scratch: string, folder: string, load: PeerLoad, prefilled: PeerLoad): Promise<readonly Peer[]> {
   const python = await findPython(["torch", "transformers"]);
   const ofPython = (type: string): Peer => peer(`transformers ${type}`, async (name) => (python === undefined
     ? { name, missing: "no Python with torch and transformers" }
     : runPeer(name, python, [sourceOf("transformers_steps.py"), type, JSON.stringify(load)])));
-  const onNode = (name: string, file: string, model: string): Promise<PeerOutcome> => {
+  const onNode = (name: string, file: string, model: string, ownLoad: PeerLoad): Promise<PeerOutcome> => {
     const script = fileURLToPath(new URL(file, import.meta.url));
-    return runPeer(name, process.execPath, [script, folder, model, JSON.stringify(load)]);
+    return runPeer(name, process.execPath, [script, folder, model, JSON.stringify(ownLoad)]);
   };
   return [
     peer("transformers.js q8", async (name) => {
       await mkdir(join(scratch, "models", "random", "onnx"), { recursive: true });
       await writePublishedModel(join(scratch, "models", "random"));
-      return onNode(name, "./transformers-js.js", join(scratch, "models"));
+      return onNode(name, "./transformers-js.js", join(scratch, "models"), load);
     }),
     peer("llama.cpp Q8_0", async (name) => {
       await writeRandomGguf(join(scratch, "random.gguf"));
-      return onNode(name, "./llama-cpp.js", join(scratch, "random.gguf"));
+      return onNode(name, "./llama-cpp.js", join(scratch, "random.gguf"), prefilled);
     }),
     ...["float32", ...((await hasFastBfloat16()) ? ["bfloat16"] : [])].map(ofPython),
   ];

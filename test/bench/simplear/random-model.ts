@@ -1,4 +1,4 @@
-import { writeFile } from "node:fs/promises";
+import { link, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { writeBundle, type TokenBundle } from "#libs/bundle/bundle.js";
 import type { WeightType } from "#libs/bundle/manifest.js";
@@ -16,6 +16,7 @@ export const TEXT_TOKENS = 151_672;
 /** Levels of the published image tokenizer: 64,000 image tokens. */
 const LEVELS = [8, 8, 8, 5, 5, 5];
 const CODEBOOK = 64_000;
+const DECODER_FILE = "decoder.onnx";
 
 /** The 0.5B transformer as it was published. */
 export const CONFIG: Qwen2Config = {
@@ -23,13 +24,31 @@ export const CONFIG: Qwen2Config = {
   headSize: 64, maxPositions: 32_768, ropeTheta: 1e6, normEpsilon: 1e-6, tiedHead: true,
 };
 
-/** A bundle of random weights with the published shapes, 0.5B and DV8x16x16. It has no tokenizer, so nothing serves it. */
-export function writeRandomBundle(folder: string, weights: WeightType): Promise<TokenBundle> {
+/** Bundles of random weights with the published shapes, 0.5B and DV8x16x16. They have no tokenizer, so nothing serves them. */
+export class RandomBundles {
+  readonly #folder: string;
+  readonly #bundles = new Map<WeightType, TokenBundle>();
+
+  /** @param folder where they are written; the caller clears it. */
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  /** The one of a weight type, made when it is first asked for. All have the same decoder. */
+  async of(weights: WeightType): Promise<TokenBundle> {
+    const made = this.#bundles.get(weights);
+    if (made !== undefined) return made;
+    const bundle = await writeRandomBundle(join(this.#folder, weights), weights, [...this.#bundles.values()][0]);
+    this.#bundles.set(weights, bundle);
+    return bundle;
+  }
+}
+
+function writeRandomBundle(folder: string, weights: WeightType, other: TokenBundle | undefined): Promise<TokenBundle> {
   return writeBundle(folder, async (draft) => {
     await writeFile(join(draft, "tokenizer.json"), "{}\n");
-    const decoder = await collectCosmosDecoder(new TensorSource("random decoder", randomDecoder()));
-    const decoderWeights = weights === "fp32" ? "fp32" : "fp16";
-    await writeGraph(join(draft, "decoder.onnx"), (weightFile) => buildDecoder(decoder, { weights: decoderWeights, weightFile }));
+    if (other === undefined) await writeRandomDecoder(draft);
+    else for (const file of [DECODER_FILE, `${DECODER_FILE}.data`]) await link(other.path(file), join(draft, file));
     const checkpoint = Qwen2Checkpoint.of(CONFIG, new TensorSource("random transformer", randomTransformer()));
     await writeGraph(join(draft, "transformer.onnx"), (weightFile) =>
       buildTransformer(checkpoint, { tokenOffset: TEXT_TOKENS, codebookSize: CODEBOOK, weights, weightFile }));
@@ -46,10 +65,15 @@ export function writeRandomBundle(folder: string, weights: WeightType): Promise<
         file: "transformer.onnx", weights, layers: CONFIG.layers, hiddenSize: CONFIG.hiddenSize, heads: CONFIG.heads,
         keyValueHeads: CONFIG.keyValueHeads, headSize: CONFIG.headSize, maxPositions: CONFIG.maxPositions,
       },
-      decoder: { file: "decoder.onnx", weights: decoderWeights },
+      decoder: { file: DECODER_FILE, weights: "fp16" },
       defaults: { guidanceScale: 6, temperature: 1, topK: 0, topP: 1 }, metrics: {},
     };
   });
+}
+
+async function writeRandomDecoder(folder: string): Promise<void> {
+  const decoder = await collectCosmosDecoder(new TensorSource("random decoder", randomDecoder()));
+  await writeGraph(join(folder, DECODER_FILE), (weightFile) => buildDecoder(decoder, { weights: "fp16", weightFile }));
 }
 
 function randomTransformer(): RandomTensors["tensors"] {

@@ -13,16 +13,16 @@ import { weightDistance, type WeightDistance } from "../weight-distance.js";
 import { Journal } from "./journal.js";
 import { memoryBandwidth } from "./memory-bandwidth.js";
 import type { PeerLoad, PeerOutcome } from "./peer.js";
-import { peersOf } from "./peers.js";
-import { TEXT_TOKENS, writeRandomBundle } from "./random-model.js";
+import { peersOf, type Peer } from "./peers.js";
+import { RandomBundles, TEXT_TOKENS } from "./random-model.js";
 import { printReport } from "./report.js";
 
 /** Text tokens before an image. */
 const PROMPT = 32;
 /** Rows of image tokens at 256, 512 and 1024 pixels. */
 const SIDES = [16, 32, 64];
-/** Without --full nothing runs behind more than 512 pixels of past: a peer's prefill of 1024 takes a quarter of an hour. */
-const SHORT_SIDES = SIDES.slice(0, 2);
+/** Without --full no past of 1024 pixels is computed: that takes minutes, on a busy machine a quarter of an hour. */
+const PREFILLED_SIDES = SIDES.slice(0, 2);
 const WEIGHTS: readonly WeightType[] = ["int8", "fp32", "fp16", "int4"];
 /** Steps timed behind each past. */
 const STEPS = 10;
@@ -53,10 +53,10 @@ export interface SimplearReport {
 const HELP = `npm run bench -- simplear [--full] [--threads N] [--peers DIR] [--resume]
 
 Random weights of SimpleAR 0.5B and Cosmos DV8x16x16: what a guided step costs, beside what the memory's speed allows and
-beside other engines on the same shapes and threads, in one run. A quarter of an hour on an idle core; what a step takes at
-1024 pixels is the line through what it takes in smaller images.
+beside other engines on the same shapes and threads, in one run. A quarter of an hour on an idle core.
 
-  --full       steps behind 4096 image tokens too, and how far each weight type is from fp32; about an hour
+  --full       how far each weight type is from fp32, and llama.cpp behind 4096 image tokens, which is the line through less
+               without it; half an hour
   --threads N  for everybody; default: all cores
   --peers DIR  where other engines are installed, each of them optional; default: the working folder.
                npm i --ignore-scripts --prefix DIR node-llama-cpp @huggingface/transformers
@@ -80,44 +80,52 @@ export async function simplear(args: readonly string[], { signal }: { readonly s
   });
   if (values.help) return void process.stdout.write(HELP);
   const threads = integerFlag("--threads", values.threads, { min: 1, max: 256 }) ?? availableParallelism();
-  const load = { threads, steps: STEPS, pasts: [0, ...(values.full ? SIDES : SHORT_SIDES)].map((side) => PROMPT + side ** 2) };
+  const loadOf = (sides: readonly number[]): PeerLoad =>
+    ({ threads, steps: STEPS, pasts: [0, ...sides].map((side) => PROMPT + side ** 2) });
+  const [load, prefilled] = [loadOf(SIDES), loadOf(values.full ? SIDES : PREFILLED_SIDES)];
   await mkdir(cacheFolder(), { recursive: true });
-  const journal = await Journal.open(join(cacheFolder(), "simplear.jsonl"), JSON.stringify({ ...load, peers: values.peers }), values);
+  const journal = await Journal.open(join(cacheFolder(), "simplear.jsonl"), JSON.stringify([load, prefilled, values.peers]), values);
   const scratch = await mkdtemp(join(cacheFolder(), "bench-"));
-  const once = <T>(name: string, measure: () => Promise<T>): Promise<T> => {
+  const once: Journal["once"] = (name, measure) => {
     signal.throwIfAborted();
     return journal.once(name, measure);
   };
-  const bundles = new Map<WeightType, Promise<TokenBundle>>();
-  const bundleOf = (weights: WeightType): Promise<TokenBundle> => {
-    const bundle = bundles.get(weights) ?? writeRandomBundle(join(scratch, weights), weights);
-    bundles.set(weights, bundle);
-    return bundle;
-  };
   try {
-    const bandwidth = await once("memory", () => memoryBandwidth(threads));
-    const measured = (type: WeightType) => measureWeights(type, load, values.full, once, bundleOf);
-    const weights = [await measured(WEIGHTS[0])];
-    // Next to what they are compared with, since a machine's speed changes with the hour.
-    const peers: PeerOutcome[] = [];
-    for (const { name, measure } of await peersOf(scratch, values.peers, load)) peers.push(await once(name, measure));
-    const decoder: DecoderTime[] = [];
-    for (const side of SIDES) {
-      decoder.push(await once(`decoder, ${side} x ${side}`, async () => measureDecoder((await bundleOf("int8")).folder, side, threads)));
-    }
-    for (const type of WEIGHTS.slice(1)) weights.push(await measured(type));
-    printReport({ threads, bandwidth, promptLength: PROMPT, sides: SIDES, weights, decoder, peers });
+    const peers = await peersOf(scratch, values.peers, load, prefilled);
+    printReport(await measureAll({ load, peers, bundles: new RandomBundles(scratch), withDistance: values.full, once }));
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }
 }
 
-async function measureWeights(
-  weights: WeightType, load: PeerLoad, withDistance: boolean, once: Journal["once"], bundleOf: (type: WeightType) => Promise<TokenBundle>,
-): Promise<WeightReport> {
-  const cost = await once(weights, async () => measureTransformer((await bundleOf(weights)).folder, { ...load, promptLength: PROMPT }));
+/** What a run measures, and with what. */
+interface Run {
+  readonly load: PeerLoad;
+  readonly peers: readonly Peer[];
+  readonly bundles: RandomBundles;
+  readonly withDistance: boolean;
+  readonly once: Journal["once"];
+}
+
+async function measureAll(run: Run): Promise<SimplearReport> {
+  const { load: { threads }, bundles, once } = run;
+  const bandwidth = await once("memory", () => memoryBandwidth(threads));
+  const weights = [await measureWeights(WEIGHTS[0], run)];
+  // Next to what they are compared with, since a machine's speed changes with the hour.
+  const peers: PeerOutcome[] = [];
+  for (const { name, measure } of run.peers) peers.push(await once(name, measure));
+  const decoder: DecoderTime[] = [];
+  for (const side of SIDES) {
+    decoder.push(await once(`decoder, ${side} x ${side}`, async () => measureDecoder((await bundles.of("int8")).folder, side, threads)));
+  }
+  for (const type of WEIGHTS.slice(1)) weights.push(await measureWeights(type, run));
+  return { threads, bandwidth, promptLength: PROMPT, sides: SIDES, weights, decoder, peers };
+}
+
+async function measureWeights(weights: WeightType, { load, bundles, withDistance, once }: Run): Promise<WeightReport> {
+  const cost = await once(weights, async () => measureTransformer((await bundles.of(weights)).folder, { ...load, promptLength: PROMPT }));
   if (!withDistance || weights === "fp32") return { weights, cost };
-  const distance = await once(`${weights} against fp32`, async () => distanceFrom(await bundleOf("fp32"), await bundleOf(weights)));
+  const distance = await once(`${weights} against fp32`, async () => distanceFrom(await bundles.of("fp32"), await bundles.of(weights)));
   return { weights, cost, distance };
 }
 
