@@ -57,7 +57,7 @@ def main():
         end = min(state["done"] + CHUNK, first if state["done"] < first else usable)
         encode(state["done"], end)
         state["done"] = end
-        if end == first:
+        if end == first and "mean" not in state:
             state |= statistics(latents[:first])
         progress.write_text(json.dumps(state) + "\n")
     print(json.dumps(state))
