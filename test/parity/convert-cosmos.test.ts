@@ -41,6 +41,16 @@ test("the command line takes the encoder by its flag", () => {
   assert.throws(() => parseConvertOptions([...args, "--encoder", ""]), { kind: "invalid-request", message: "`--encoder` must be given" });
 });
 
+test("the command line takes a compression of equal sides by its flag", () => {
+  const args = ["--lm", "lm", "--decoder", "decoder.jit", "--out", "out"];
+  assert.deepEqual(parseConvertOptions([...args, "--compression", "4x8x8"])?.compression, { time: 4, space: 8 });
+  for (const wrong of ["8x16", "8x16x8", "3x8x8", ""]) {
+    assert.throws(() => parseConvertOptions([...args, "--compression", wrong]), {
+      kind: "invalid-request", message: `\`--compression\` must be frames x rows x columns such as 8x16x16, got ${JSON.stringify(wrong)}`,
+    });
+  }
+});
+
 test("an encoder in the decoder's place, or another tokenizer's, is refused and leaves nothing behind", async () => {
   const kept = await readdir(folder);
   await assert.rejects(convert({ ...OPTIONS, decoderFile: ENCODER, outFolder: join(folder, "never") }), { kind: "mismatch" });
