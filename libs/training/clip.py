@@ -34,7 +34,8 @@ class ImageEncoder(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """A transformer that sees the whole caption; the mean over its tokens."""
+    """A causal transformer, the mean over its tokens. A noun sees only what stands before it: so "a dog left of a cat" needs no comparing
+    of positions to differ from "a cat left of a dog"."""
 
     def __init__(self, vocabulary, width, layers, size):
         super().__init__()
@@ -47,7 +48,8 @@ class TextEncoder(nn.Module):
     def forward(self, ids, lengths):
         """[B, T], [B] -> [B, size]"""
         is_text = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
-        hidden = self.layers(self.embed(ids) + self.embed_position[: ids.shape[1]], src_key_padding_mask=~is_text)
+        is_later = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).triu(1)
+        hidden = self.layers(self.embed(ids) + self.embed_position[: ids.shape[1]], mask=is_later, is_causal=True)
         return self.project((hidden * is_text[..., None]).sum(1) / lengths[:, None])
 
 

@@ -91,11 +91,11 @@ def test_text_encoder_reads_the_order_of_words():
     torch.manual_seed(1)
     encoder, ids, lengths = TextEncoder(TEXT, 32, 2, 16), torch.tensor([[1, 2, 3, 0], [3, 2, 1, 0]]), torch.tensor([3, 3])
     likeness = lambda: torch.cosine_similarity(*encoder(ids, lengths), dim=0)
-    assert likeness() < 0.997, "from the start: from faint positions (0.99997) it was not learned in 44,000 scenes"
+    assert likeness() < 0.99, likeness()
     near(encoder(ids[:1], lengths[:1]), encoder(ids[:1, :3], lengths[:1]))
-    with torch.no_grad():
+    with torch.no_grad():  # It does so by what stands before what, without positions too.
         encoder.embed_position.zero_()
-    near(likeness(), 1.0)  # the control
+    assert likeness() < 0.99, likeness()
 
 
 def test_selection_is_even():
