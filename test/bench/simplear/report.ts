@@ -60,12 +60,12 @@ function meanMs(steps: readonly StepTime[], side: number, clock: Clock): number 
   return (steps[0][clock] + msBehind(steps, steps[0].past + side ** 2, clock)) / 2;
 }
 
-/** What was measured behind `past` positions, or lies on the line through the last two that were. */
+/** What was measured behind `past` positions, or lies on the line through the last two that were: it never falls. */
 function msBehind(steps: readonly StepTime[], past: number, clock: Clock): number {
   const measured = steps.find((step) => step.past === past);
   if (measured !== undefined) return measured[clock];
   const [near, far] = steps.slice(-2);
-  return far[clock] + ((far[clock] - near[clock]) * (past - far.past)) / (far.past - near.past);
+  return far[clock] + (Math.max(0, far[clock] - near[clock]) * (past - far.past)) / (far.past - near.past);
 }
 
 /** What the memory's speed alone allows: all weights once, the keys and values of both rows, half an image long. */
