@@ -82,9 +82,9 @@ export interface ImageSection extends ImageSize {
  * Inputs: `ids` int64 [B, S] (text ids, or tokenOffset + image token); `positions` int64 [B, S];
  * `past_bias` float32 [B, 1, 1, T] (0 where the past position is valid, -1e9 where not); `window_bias` float32 [S, S]
  * (0 where query s may see new position s', -1e9 where not); `logits_from` int64 [1] (first new position whose logits are wanted);
- * `past_key.{l}` float32 [B, H, D, T]; `past_value.{l}` float32 [B, H, T, D]. T may be 0.
- * Outputs: `logits` float32 [B, S - logits_from, V] over image tokens only; `new_key` float32 [L, B, H, D, S];
- * `new_value` float32 [L, B, H, S, D]. The cache itself is never an output: whoever runs the graph writes the new rows.
+ * `past_key.{l}` and `past_value.{l}` float32 [B, H, T, D]. T may be 0.
+ * Outputs: `logits` float32 [B, S - logits_from, V] over image tokens only; `new_key` and `new_value`
+ * float32 [L, B, H, S, D]. The cache itself is never an output: whoever runs the graph writes the new rows.
  */
 export interface TransformerSection {
   readonly file: string;

@@ -28,7 +28,7 @@ interface Inputs {
   readonly bias: AttentionBias;
 }
 
-/** A layer's result and its rows for the cache, `[B, H, D, S]` and `[B, H, S, D]`. */
+/** A layer's result and its rows for the cache, `[B, H, S, D]`. */
 interface LayerOutput {
   readonly hidden: Value;
   readonly newKey: Value;
@@ -103,7 +103,7 @@ function addAttention(
 ): LayerOutput {
   const { heads, keyValueHeads, headSize } = config;
   const past = {
-    key: graph.input(`past_key.${index}`, "float32", ["B", keyValueHeads, headSize, "T"]),
+    key: graph.input(`past_key.${index}`, "float32", ["B", keyValueHeads, "T", headSize]),
     value: graph.input(`past_value.${index}`, "float32", ["B", keyValueHeads, "T", headSize]),
   };
   const stacked = stackLinear([layer.query, layer.key, layer.value]);
@@ -112,9 +112,9 @@ function addAttention(
   const [turning, value] = graph.ops("Split", [all, graph.ints(turningSize, keyValueHeads * headSize)], 2, { axis: 2 });
   const turned = rotate(graph, turning, inputs.rotation);
   const [query, key] = graph.ops("Split", [turned, graph.ints(heads * headSize, keyValueHeads * headSize)], 2, { axis: 2 });
-  const byHead = (rows: Value, perm: readonly number[]): Value =>
-    graph.op("Transpose", [graph.op("Reshape", [rows, graph.ints(0, 0, keyValueHeads, headSize)])], { perm });
-  const [newKey, newValue] = [byHead(key, [0, 2, 3, 1]), byHead(value, [0, 2, 1, 3])];
+  const byHead = (rows: Value): Value =>
+    graph.op("Transpose", [graph.op("Reshape", [rows, graph.ints(0, 0, keyValueHeads, headSize)])], { perm: [0, 2, 1, 3] });
+  const [newKey, newValue] = [byHead(key), byHead(value)];
   const mixed = attention(graph, query, newKey, newValue, past, inputs.bias, config);
   const hidden = graph.scope("output", () => linear(graph, mixed, layer.output, weights));
   return { hidden, newKey, newValue };
@@ -137,6 +137,7 @@ function addOutputs(
   };
   const { layers: count, keyValueHeads, headSize } = config;
   graph.output("logits", logits, "float32", ["B", "kept", options.codebookSize]);
-  graph.output("new_key", stack(layers.map((layer) => layer.newKey)), "float32", [count, "B", keyValueHeads, headSize, "S"]);
-  graph.output("new_value", stack(layers.map((layer) => layer.newValue)), "float32", [count, "B", keyValueHeads, "S", headSize]);
+  const shape = [count, "B", keyValueHeads, "S", headSize];
+  graph.output("new_key", stack(layers.map((layer) => layer.newKey)), "float32", shape);
+  graph.output("new_value", stack(layers.map((layer) => layer.newValue)), "float32", shape);
 }

@@ -9,9 +9,8 @@ export interface AttentionShape {
 
 /** The cached rows of one layer. */
 export interface PastRows {
-  /** float32 `[B, H, D, T]`. */
+  /** float32 `[B, H, T, D]`, as the values. */
   readonly key: Value;
-  /** float32 `[B, H, T, D]`. */
   readonly value: Value;
 }
 
@@ -39,7 +38,7 @@ export function attentionBias(graph: Graph, past: Value, window: Value, { heads,
  * B rows, S new positions, T past positions (may be 0), H key/value heads, G = heads / H, D head size. The G heads that
  * share a key become rows of one matrix product, so keys are never repeated; the past is read where it lies, never joined
  * with the new.
- * @param query `[B, S, heads * D]`; @param key `[B, H, D, S]`; @param value `[B, H, S, D]`.
+ * @param query `[B, S, heads * D]`; @param key `[B, H, S, D]`; @param value `[B, H, S, D]`.
  * @returns `[B, S, heads * D]`.
  * @see Vaswani et al., arXiv 1706.03762; Ainslie et al., arXiv 2305.13245 (grouped queries)
  */
@@ -47,9 +46,11 @@ export function attention(
   graph: Graph, query: Value, key: Value, value: Value, past: PastRows, bias: AttentionBias, shape: AttentionShape,
 ): Value {
   const { heads, keyValueHeads, headSize } = shape;
-  const rows = foldGroups(graph, graph.op("Mul", [query, graph.float(headSize ** -0.5)]), shape);
-  const pastScores = graph.op("Add", [graph.op("MatMul", [rows, past.key]), bias.past]);
-  const newScores = graph.op("Add", [graph.op("MatMul", [rows, key]), bias.window]);
+  const rows = foldGroups(graph, query, shape);
+  const scores = (keys: Value): Value =>
+    graph.op("com.microsoft.FusedMatMul", [rows, keys], { transB: 1, alpha: { float: headSize ** -0.5 } });
+  const pastScores = graph.op("Add", [scores(past.key), bias.past]);
+  const newScores = graph.op("Add", [scores(key), bias.window]);
   const weights = graph.op("Softmax", [graph.op("Concat", [pastScores, newScores], { axis: -1 })], { axis: -1 });
   const [pastWeights, newWeights] = graph.ops("Split", [weights, bias.sizes], 2, { axis: -1 });
   const mixed = graph.op("Add", [graph.op("MatMul", [pastWeights, past.value]), graph.op("MatMul", [newWeights, value])]);

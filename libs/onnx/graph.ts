@@ -34,8 +34,8 @@ export interface Value {
   readonly name: string;
 }
 
-/** Settings of an operator: whole numbers, lists of them, or a text. */
-export type Attributes = Readonly<Record<string, number | readonly number[] | string>>;
+/** Settings of an operator: whole numbers, lists of them, a text, or a number that the operator wants as float32. */
+export type Attributes = Readonly<Record<string, number | readonly number[] | string | { readonly float: number }>>;
 
 /** A constant's elements; `Uint16Array` holds float16 words. */
 export type ConstantData = Float32Array | Uint16Array | BigInt64Array | Uint8Array;
@@ -203,6 +203,7 @@ function attributeList(attributes: Attributes): MessageInitShape<typeof Attribut
   return Object.entries(attributes).map(([name, value]) => {
     if (typeof value === "string") return { name, type: AttributeType.STRING, s: new TextEncoder().encode(value) };
     if (typeof value === "number") return { name, type: AttributeType.INT, i: BigInt(value) };
+    if ("float" in value) return { name, type: AttributeType.FLOAT, f: value.float };
     return { name, type: AttributeType.INTS, ints: value.map(BigInt) };
   });
 }

@@ -24,7 +24,7 @@ export interface Window {
 export class TransformerRunner {
   readonly section: TransformerSection;
   readonly #session: InferenceSession;
-  /** Per layer `[rows, H, D, T]` and `[rows, H, T, D]`; places that were not written are hidden by the past's bias. */
+  /** Per layer `[rows, H, T, D]`; places that were not written are hidden by the past's bias. */
   #keys: readonly Float32Array[] = [];
   #values: readonly Float32Array[] = [];
   /** Remembered positions of each row. */
@@ -86,24 +86,22 @@ export class TransformerRunner {
     const rowSize = keyValueHeads * headSize * past;
     const cached = (buffer: Float32Array): Float32Array => buffer.subarray(firstRow * rowSize, (firstRow + rows) * rowSize);
     for (let layer = 0; layer < layers; layer++) {
-      feeds[`past_key.${layer}`] = new Tensor("float32", cached(this.#keys[layer]), [rows, keyValueHeads, headSize, past]);
+      feeds[`past_key.${layer}`] = new Tensor("float32", cached(this.#keys[layer]), [rows, keyValueHeads, past, headSize]);
       feeds[`past_value.${layer}`] = new Tensor("float32", cached(this.#values[layer]), [rows, keyValueHeads, past, headSize]);
     }
     return feeds;
   }
 
-  /** @param newKey `[L, B, H, D, S]`; @param newValue `[L, B, H, S, D]`. */
+  /** @param newKey `[L, B, H, S, D]`, as `newValue`. */
   #remember({ ids, firstRow = 0 }: Window, newKey: Float32Array, newValue: Float32Array): void {
     const { layers, keyValueHeads, headSize } = this.section;
     const [rows, size] = [ids.length, ids[0].length];
     for (let layer = 0, from = 0; layer < layers; layer++) {
       for (let plane = firstRow * keyValueHeads; plane < (firstRow + rows) * keyValueHeads; plane++, from += headSize * size) {
         const length = this.#lengths[Math.floor(plane / keyValueHeads)];
-        this.#values[layer].set(newValue.subarray(from, from + headSize * size), (plane * this.#room + length) * headSize);
-        for (let d = 0; d < headSize; d++) {
-          const row = newKey.subarray(from + d * size, from + (d + 1) * size);
-          this.#keys[layer].set(row, (plane * headSize + d) * this.#room + length);
-        }
+        const to = (plane * this.#room + length) * headSize;
+        this.#keys[layer].set(newKey.subarray(from, from + headSize * size), to);
+        this.#values[layer].set(newValue.subarray(from, from + headSize * size), to);
       }
     }
     for (let row = firstRow; row < firstRow + rows; row++) this.#lengths[row] += size;

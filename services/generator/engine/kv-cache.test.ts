@@ -18,8 +18,12 @@ function newPositions(row: number, first: number, count: number) {
   const values: number[] = [];
   for (let layer = 0; layer < layers; layer++) {
     for (let head = 0; head < heads; head++) {
-      for (let d = 0; d < headSize; d++) for (let s = 0; s < count; s++) keys.push(cell(layer, head, row, first + s, d));
-      for (let s = 0; s < count; s++) for (let d = 0; d < headSize; d++) values.push(cell(layer, head, row, first + s, d));
+      for (let s = 0; s < count; s++) {
+        for (let d = 0; d < headSize; d++) {
+          keys.push(cell(layer, head, row, first + s, d));
+          values.push(-cell(layer, head, row, first + s, d));
+        }
+      }
     }
   }
   return { newKeys: Float32Array.from(keys), newValues: Float32Array.from(values), rows: 1, count };
@@ -39,8 +43,8 @@ function checkRow(cache: KvCache, row: number, content = row): void {
       for (let position = 0; position < cache.lengths[row]; position++) {
         for (let d = 0; d < headSize; d++) {
           const expected = cell(layer, head, content, position, d);
-          assert.equal(cache.keys[layer][base + d * capacity + position], expected);
-          assert.equal(cache.values[layer][base + position * headSize + d], expected);
+          assert.equal(cache.keys[layer][base + position * headSize + d], expected);
+          assert.equal(cache.values[layer][base + position * headSize + d], -expected);
         }
       }
     }

@@ -22,9 +22,8 @@ export interface NewPositions extends Pick<PassOutput, "newKeys" | "newValues"> 
  * Buffers are handed to the model as they are; it gives back only new positions, which `append` writes in place.
  */
 export class KvCache {
-  /** One buffer a layer, `[rows, heads, headSize, capacity]` in its first elements. */
+  /** One buffer a layer, `[rows, heads, capacity, headSize]` in its first elements, as the values. */
   readonly keys: readonly Float32Array[];
-  /** One buffer a layer, `[rows, heads, capacity, headSize]` in its first elements. */
   readonly values: readonly Float32Array[];
   /** `[rows, capacity]`: 0 where a position is filled, MASKED where it is not. */
   readonly bias: Float32Array;
@@ -79,14 +78,12 @@ export class KvCache {
       const keys = this.keys[layer];
       const values = this.values[layer];
       for (let head = 0; head < heads; head++) {
-        const source = ((layer * pass.rows + from) * heads + head) * headSize * pass.count;
-        const base = (row * heads + head) * headSize * capacity;
+        const source = ((layer * pass.rows + from) * heads + head) * pass.count * headSize;
+        const target = ((row * heads + head) * capacity + length) * headSize;
         // So short that a loop is faster than `set`.
-        for (let i = 0; i < count * headSize; i++) values[base + length * headSize + i] = pass.newValues[source + i];
-        for (let d = 0; d < headSize; d++) {
-          for (let s = 0; s < count; s++) {
-            keys[base + d * capacity + length + s] = pass.newKeys[source + d * pass.count + s];
-          }
+        for (let i = 0; i < count * headSize; i++) {
+          keys[target + i] = pass.newKeys[source + i];
+          values[target + i] = pass.newValues[source + i];
         }
       }
     }
@@ -100,13 +97,10 @@ export class KvCache {
     if (length > this.#capacity) throw new RangeError(`row ${to} has no room for ${length} positions`);
     for (let layer = 0; layer < layers; layer++) {
       for (let head = 0; head < heads; head++) {
-        const theirs = (from * heads + head) * headSize * source.#capacity;
-        const ours = (to * heads + head) * headSize * this.#capacity;
+        const theirs = (from * heads + head) * source.#capacity * headSize;
+        const ours = (to * heads + head) * this.#capacity * headSize;
+        this.keys[layer].set(source.keys[layer].subarray(theirs, theirs + length * headSize), ours);
         this.values[layer].set(source.values[layer].subarray(theirs, theirs + length * headSize), ours);
-        for (let d = 0; d < headSize; d++) {
-          const start = theirs + d * source.#capacity;
-          this.keys[layer].set(source.keys[layer].subarray(start, start + length), ours + d * this.#capacity);
-        }
       }
     }
     this.#setLength(to, length);
@@ -129,17 +123,10 @@ export class KvCache {
     const { keyValueHeads: heads, headSize } = this.#layout;
     const old = this.#capacity;
     const order = Array.from({ length: this.rows * heads }, (_, i) => (capacity > old ? this.rows * heads - 1 - i : i));
-    const partOrder = Array.from({ length: headSize }, (_, d) => (capacity > old ? headSize - 1 - d : d));
     for (const index of order) {
       const length = this.lengths[Math.floor(index / heads)];
-      if (length === 0) continue;
-      for (const [layer, keys] of this.keys.entries()) {
-        const start = index * headSize * old;
-        this.values[layer].copyWithin(index * headSize * capacity, start, start + length * headSize);
-        for (const d of partOrder) {
-          keys.copyWithin((index * headSize + d) * capacity, start + d * old, start + d * old + length);
-        }
-      }
+      const [from, to] = [index * old * headSize, index * capacity * headSize];
+      for (const buffer of [...this.keys, ...this.values]) buffer.copyWithin(to, from, from + length * headSize);
     }
     this.#capacity = capacity;
     this.lengths.forEach((length, row) => this.#setLength(row, length));

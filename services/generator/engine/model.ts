@@ -30,9 +30,8 @@ export interface Pass {
 export interface PassOutput {
   /** `[rows, S - logitsFrom, V]`: the law of the token after each position. */
   readonly logits: Float32Array;
-  /** `[L, rows, H, D, S]`. */
+  /** `[L, rows, H, S, D]`, as the values. */
   readonly newKeys: Float32Array;
-  /** `[L, rows, H, S, D]`. */
   readonly newValues: Float32Array;
 }
 

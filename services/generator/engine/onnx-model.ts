@@ -56,7 +56,7 @@ export class OnnxModel implements Model {
       logits_from: new Tensor("int64", BigInt64Array.of(BigInt(logitsFrom)), [1]),
     };
     for (let layer = 0; layer < layers; layer++) {
-      feeds[`past_key.${layer}`] = new Tensor("float32", rowsOf(cache.keys[layer], rowSize), [rows, heads, headSize, past]);
+      feeds[`past_key.${layer}`] = new Tensor("float32", rowsOf(cache.keys[layer], rowSize), [rows, heads, past, headSize]);
       feeds[`past_value.${layer}`] = new Tensor("float32", rowsOf(cache.values[layer], rowSize), [rows, heads, past, headSize]);
     }
     const { logits, new_key: newKeys, new_value: newValues } = await this.#session.run(feeds);

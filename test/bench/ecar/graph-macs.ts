@@ -11,6 +11,7 @@ export type Sizes = Readonly<Record<string, number>>;
 /** Operators that multiply, and their number of multiplications for one number of their output. */
 const MULTIPLIERS: Readonly<Record<string, (shape: (name: string) => readonly number[], node: NodeProto) => number>> = {
   MatMul: (shape, { input: [x] }) => shape(x!).at(-1)!,
+  FusedMatMul: (shape, { input: [x] }) => shape(x!).at(-1)!,
   MatMulIntegerToFloat: (shape, { input: [x] }) => shape(x!).at(-1)!,
   Conv: (shape, { input: [, weight] }) => shape(weight!).slice(1).reduce((product, size) => product * size, 1),
   MatMulNBits: (_, { attribute }) => Number(attribute.find(({ name }) => name === "K")!.i),
