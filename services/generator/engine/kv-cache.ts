@@ -71,20 +71,19 @@ export class KvCache {
   /** Append the first `count` of a pass's new positions in its row `from` to this cache's row `row`. */
   append(row: number, pass: NewPositions, from: number, count: number): void {
     const { layers, keyValueHeads: heads, headSize } = this.#layout;
-    const capacity = this.#capacity;
     const length = this.lengths[row];
-    if (length + count > capacity) throw new RangeError(`row ${row} has no room for ${count} positions behind ${length}`);
+    if (length + count > this.#capacity) throw new RangeError(`row ${row} has no room for ${count} positions behind ${length}`);
+    const { newKeys, newValues } = pass;
+    const size = count * headSize;
     for (let layer = 0; layer < layers; layer++) {
       const keys = this.keys[layer];
       const values = this.values[layer];
       for (let head = 0; head < heads; head++) {
         const source = ((layer * pass.rows + from) * heads + head) * pass.count * headSize;
-        const target = ((row * heads + head) * capacity + length) * headSize;
-        // So short that a loop is faster than `set`.
-        for (let i = 0; i < count * headSize; i++) {
-          keys[target + i] = pass.newKeys[source + i];
-          values[target + i] = pass.newValues[source + i];
-        }
+        const target = ((row * heads + head) * this.#capacity + length) * headSize;
+        // So short that loops are faster than `set`.
+        for (let i = 0; i < size; i++) keys[target + i] = newKeys[source + i];
+        for (let i = 0; i < size; i++) values[target + i] = newValues[source + i];
       }
     }
     this.#setLength(row, length + count);
