@@ -9,6 +9,8 @@ type DraftWindow = SpeculationSettings["draftWindow"];
 
 const CONCURRENCIES = [1, 2, 4, 8, 16, 32];
 const WINDOWS: readonly DraftWindow[] = [1, 2, 4, 8, 16, 32, 64, "auto"];
+/** How often either window's turn comes where many images run at once. */
+const TURNS = 3;
 /** Beside the bundle's own. */
 const GUIDANCE_SCALES = [1, 3, 6];
 /** The window that `stepCompression` is about, at the bundle's own scale. */
@@ -32,8 +34,17 @@ interface SpeculationRun {
   readonly imageMs: number;
 }
 
+/** What went on while a number of images were made. */
+interface Burst {
+  readonly runs: readonly ImageRun[];
+  readonly seconds: number;
+  readonly steps: number;
+  readonly stepMs: number;
+  readonly passMs: number;
+}
+
 /** Keep so many images running until `rounds` times as many are made. */
-async function throughput(load: EngineLoad, concurrency: number, draftWindow: DraftWindow, rounds: number): Promise<Throughput> {
+async function burst(load: EngineLoad, concurrency: number, draftWindow: DraftWindow, rounds: number): Promise<Burst> {
   const before = load.snapshot.counters;
   const startedAt = performance.now();
   const runs: ImageRun[] = [];
@@ -43,15 +54,31 @@ async function throughput(load: EngineLoad, concurrency: number, draftWindow: Dr
   };
   await Promise.all(Array.from({ length: concurrency }, worker));
   const seconds = (performance.now() - startedAt) / 1000;
-  const after = load.snapshot.counters;
-  const stepMs = after.stepMs - before.stepMs;
+  const { steps, stepMs, passMs } = load.snapshot.counters;
+  return { runs, seconds, steps: steps - before.steps, stepMs: stepMs - before.stepMs, passMs: passMs - before.passMs };
+}
+
+function throughput(concurrency: number, bursts: readonly Burst[]): Throughput {
+  const sum = (of: (burst: Burst) => number) => bursts.reduce((total, burst) => total + of(burst), 0);
   const quantiles = (values: readonly number[]) => ({ p50: quantile(values, 0.5), p99: quantile(values, 0.99) });
+  const runs = bursts.flatMap((burst) => burst.runs);
   return {
-    concurrency, imagesPerSecond: runs.length / seconds, stepMs: stepMs / (after.steps - before.steps),
-    bookkeepingShare: 1 - (after.passMs - before.passMs) / stepMs,
+    concurrency, imagesPerSecond: runs.length / sum(({ seconds }) => seconds),
+    stepMs: sum(({ stepMs }) => stepMs) / sum(({ steps }) => steps),
+    bookkeepingShare: 1 - sum(({ passMs }) => passMs) / sum(({ stepMs }) => stepMs),
     firstTokenMs: quantiles(runs.map(({ firstTokenMs }) => firstTokenMs)),
     interTokenMs: quantiles(runs.flatMap(({ interTokenMs }) => interTokenMs)),
   };
+}
+
+/** With no drafts and with as many as the engine likes, in turns, so that both see the same machine. */
+async function throughputs(load: EngineLoad, concurrency: number, rounds: number): Promise<Readonly<Record<"plain" | "auto", Throughput>>> {
+  const [plain, auto]: Burst[][] = [[], []];
+  for (let turn = 0; turn < TURNS; turn++) {
+    plain.push(await burst(load, concurrency, 1, rounds));
+    auto.push(await burst(load, concurrency, "auto", rounds));
+  }
+  return { plain: throughput(concurrency, plain), auto: throughput(concurrency, auto) };
 }
 
 /** Windows take turns within each round, so that all of them see the same machine. */
@@ -71,13 +98,16 @@ async function speculation(load: EngineLoad, guidanceScale: number, rounds: numb
   });
 }
 
-function throughputTable(rows: readonly Throughput[]): string {
+function throughputTable(rows: readonly Throughput[], others: readonly Throughput[]): string {
   const [{ imagesPerSecond: single }] = rows;
   return table([
-    ["images at once", "images/s", "times one", "ms/step", "bookkeeping %", "first token p50", "p99 ms", "token p50", "p99 ms"],
-    ...rows.map((row) => [
-      `${row.concurrency}`, row.imagesPerSecond, row.imagesPerSecond / single, row.stepMs, 100 * row.bookkeepingShare,
-      row.firstTokenMs.p50, row.firstTokenMs.p99, row.interTokenMs.p50, row.interTokenMs.p99,
+    [
+      "images at once", "images/s", "times one", "times other", "ms/step", "bookkeeping %", "first token p50", "p99 ms", "token p50",
+      "p99 ms",
+    ],
+    ...rows.map((row, index) => [
+      `${row.concurrency}`, row.imagesPerSecond, row.imagesPerSecond / single, row.imagesPerSecond / others[index].imagesPerSecond,
+      row.stepMs, 100 * row.bookkeepingShare, row.firstTokenMs.p50, row.firstTokenMs.p99, row.interTokenMs.p50, row.interTokenMs.p99,
     ]),
   ]);
 }
@@ -101,15 +131,15 @@ export async function engine({ bundle, rounds, isJson }: BenchOptions): Promise<
     const { name } = load.bundle.manifest;
     say(`${name}, ${threads} threads, without services; middle of ${rounds} images where one runs at a time\n`);
     await load.run({ number: 0, draftWindow: "auto" });
-    const byWindow: Record<string, readonly Throughput[]> = {};
-    for (const draftWindow of [1, "auto"] as const) {
-      const rows: Throughput[] = [];
-      for (const concurrency of CONCURRENCIES) {
-        rows.push(await throughput(load, concurrency, draftWindow, Math.max(2, Math.ceil(rounds / concurrency))));
-      }
-      byWindow[draftWindow === 1 ? "plain" : "auto"] = rows;
-      say(`draft window ${draftWindow}\n${throughputTable(rows)}`);
+    const plain: Throughput[] = [];
+    const auto: Throughput[] = [];
+    for (const concurrency of CONCURRENCIES) {
+      const rows = await throughputs(load, concurrency, Math.max(2, Math.ceil(rounds / concurrency / TURNS)));
+      plain.push(rows.plain);
+      auto.push(rows.auto);
     }
+    say(`draft window 1, in turns with\n${throughputTable(plain, auto)}`);
+    say(`draft window auto\n${throughputTable(auto, plain)}`);
     const speculated: SpeculationRun[] = [];
     const own = load.bundle.manifest.defaults.guidanceScale;
     for (const scale of new Set([own, ...GUIDANCE_SCALES])) speculated.push(...await speculation(load, scale, rounds));
@@ -117,7 +147,6 @@ export async function engine({ bundle, rounds, isJson }: BenchOptions): Promise<
     const sampling = samplingCost();
     say(table([["sampling from", "microseconds a token"], ...sampling.map((row) => [row.what, row.microseconds])]));
     const at = (rows: readonly Throughput[], concurrency: number) => rows.find((row) => row.concurrency === concurrency)!;
-    const { plain, auto } = byWindow;
     const reported = speculated.find(({ guidanceScale, draftWindow }) => (
       guidanceScale === own && draftWindow === REPORTED_WINDOW
     ))!;
@@ -125,6 +154,7 @@ export async function engine({ bundle, rounds, isJson }: BenchOptions): Promise<
       bench: "engine", bundle: name, threads,
       scaling16: at(plain, 16).imagesPerSecond / at(plain, 1).imagesPerSecond,
       scaling16Auto: at(auto, 16).imagesPerSecond / at(auto, 1).imagesPerSecond,
+      autoOverPlain: auto.map(({ imagesPerSecond }, index) => imagesPerSecond / plain[index].imagesPerSecond),
       stepCompression: reported.stepCompression, bookkeepingShare: at(plain, 16).bookkeepingShare,
       plain, auto, speculation: speculated, sampling,
     }))}\n`);
