@@ -40,6 +40,7 @@ const FLAG_OF_FIELD: Readonly<Record<string, string>> = {
   "generation.sampling.temperature": "--temperature",
   "generation.sampling.top_k": "--top-k",
   "generation.sampling.top_p": "--top-p",
+  "generation.sampling.repetition_penalty": "--repetition-penalty",
   "generation.image_count": "--images",
   "generation.speculation.draft_window": "--draft-window",
 };
@@ -105,10 +106,10 @@ function waitingLine({ position, estimatedStartMs }: { readonly position: number
 }
 
 function requestOf(options: GenerateOptions): MessageInitShape<typeof GenerateImageRequestSchema> {
-  const { prompt, negativePrompt, guidanceScale, temperature, topK, topP, seed, imageCount, priority, draftWindow } = options;
+  const { prompt, negativePrompt, guidanceScale, temperature, topK, topP, repetitionPenalty, seed, imageCount, priority, draftWindow } = options;
   return {
     generation: {
-      prompt, imageCount, sampling: given({ temperature, topK, topP }), ...given({ negativePrompt, guidanceScale, seed }),
+      prompt, imageCount, sampling: given({ temperature, topK, topP, repetitionPenalty }), ...given({ negativePrompt, guidanceScale, seed }),
       ...(priority && { priority: PRIORITIES[priority] }), ...(draftWindow && { speculation: { draftWindow } }),
     },
     encoding: { format: FORMATS[options.format] },

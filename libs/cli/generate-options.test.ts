@@ -6,26 +6,26 @@ import { GENERATE_HELP, parseGenerateOptions } from "./generate-options.js";
 test("a prompt alone leaves everything to the bundle", () => {
   assert.deepEqual(parseGenerateOptions(["three red apples"]), {
     prompt: "three red apples", negativePrompt: undefined, seed: undefined, guidanceScale: undefined,
-    temperature: undefined, topK: undefined, topP: undefined, imageCount: 1, priority: undefined, draftWindow: undefined, bundleFolder: undefined, target: undefined, securityEnv: {},
+    temperature: undefined, topK: undefined, topP: undefined, repetitionPenalty: undefined, imageCount: 1, priority: undefined, draftWindow: undefined, bundleFolder: undefined, target: undefined, securityEnv: {},
     outFile: undefined, format: "png", previewFolder: undefined, isJson: false,
   });
 });
 
 test("every flag reaches its option", () => {
-  const line = "apples --seed 18446744073709551615 --guidance 2.5 --temperature 0 --top-k 5 --top-p .9 --negative blur "
+  const line = "apples --seed 18446744073709551615 --guidance 2.5 --temperature 0 --top-k 5 --top-p .9 --repetition-penalty 1.2 --negative blur "
     + "--images 4 --priority high --draft-window 8 --target [::1]:50053 --out a.JPG --previews p --tls-ca ca.crt --json";
   assert.deepEqual(parseGenerateOptions(line.split(" ")), {
     prompt: "apples", negativePrompt: "blur", seed: 2n ** 64n - 1n, guidanceScale: 2.5, temperature: 0, topK: 5, topP: 0.9,
-    imageCount: 4, priority: "high", draftWindow: 8, bundleFolder: undefined, target: "[::1]:50053", securityEnv: { TESSERA_TLS_CA: "ca.crt" }, outFile: "a.JPG", format: "jpeg",
+    repetitionPenalty: 1.2, imageCount: 4, priority: "high", draftWindow: 8, bundleFolder: undefined, target: "[::1]:50053", securityEnv: { TESSERA_TLS_CA: "ca.crt" }, outFile: "a.JPG", format: "jpeg",
     previewFolder: "p", isJson: true,
   });
 });
 
 test("--help wins and names every flag", () => {
   assert.equal(parseGenerateOptions(["--help"]), undefined);
-  for (const flag of ["seed", "guidance", "temperature", "top-k", "top-p", "negative", "images", "priority", "draft-window", "bundle", "out",
-    "previews", "target", "tls-ca", "tls-cert", "tls-key", "json"]) {
-    assert.match(GENERATE_HELP, new RegExp(`--${flag} `));
+  for (const flag of ["seed", "guidance", "temperature", "top-k", "top-p", "repetition-penalty", "negative", "images", "priority", "draft-window", "bundle",
+    "out", "previews", "target", "tls-ca", "tls-cert", "tls-key", "json"]) {
+    assert.match(GENERATE_HELP, new RegExp(`--${flag}\\s`));
   }
 });
 

@@ -20,6 +20,7 @@ export interface GenerateOptions {
   readonly temperature: number | undefined;
   readonly topK: number | undefined;
   readonly topP: number | undefined;
+  readonly repetitionPenalty: number | undefined;
   readonly imageCount: number;
   readonly priority: (typeof PRIORITIES)[number] | undefined;
   /** Positions in one pass of the model; undefined lets the generator choose. */
@@ -48,6 +49,8 @@ Makes a picture of PROMPT. Starts the services for it, or uses running ones.
   --temperature T    0 .. 100; 0 takes the most likely token each time
   --top-k K          keeps the K most likely tokens; 0 keeps all
   --top-p P          keeps the most likely tokens up to this probability; > 0 .. 1
+  --repetition-penalty R
+                     above 1 it makes tokens that the picture has already less likely; .01 .. 100, 1 if left out: none
   --negative TEXT    what to steer away from
   --images N         so many pictures and a contact sheet; 1 .. ${MAX_IMAGE_COUNT}
   --priority P       low, normal or high: running pictures of a lower priority give way
@@ -70,6 +73,7 @@ const FLAGS = {
   temperature: { type: "string" },
   "top-k": { type: "string" },
   "top-p": { type: "string" },
+  "repetition-penalty": { type: "string" },
   negative: { type: "string" },
   images: { type: "string" },
   priority: { type: "string" },
@@ -111,6 +115,7 @@ export function parseGenerateOptions(args: readonly string[]): GenerateOptions |
     temperature: floatFlag("--temperature", values.temperature, { min: 0, max: 100 }),
     topK: integerFlag("--top-k", values["top-k"], { min: 0, max: 2 ** 32 - 1 }),
     topP: floatFlag("--top-p", values["top-p"], { min: 0, max: 1 }),
+    repetitionPenalty: floatFlag("--repetition-penalty", values["repetition-penalty"], { min: 0.01, max: 100 }),
     imageCount: integerFlag("--images", values.images, { min: 1, max: MAX_IMAGE_COUNT }) ?? 1,
     priority: choiceFlag("--priority", values.priority, PRIORITIES),
     draftWindow: draftWindowFlag(values["draft-window"]),

@@ -12,10 +12,10 @@ export function modelTexts({ manifest, digest }: Pick<Bundle, "manifest" | "dige
  * @param prefixLength tokens that the image was continued from; with another seed it takes them too to make it again.
  */
 export function settingsTexts(settings: GenerationSettings, imageIndex: number, prefixLength: number): readonly PngText[] {
-  const { guidanceScale, temperature, topK, topP, seed } = settings;
+  const { guidanceScale, temperature, topK, topP, repetitionPenalty, seed } = settings;
   const values = {
     guidance_scale: shortest(guidanceScale), temperature: shortest(temperature), top_k: topK, top_p: shortest(topP),
-    image_index: imageIndex, ...(prefixLength > 0 && { prefix_tokens: prefixLength }),
+    repetition_penalty: shortest(repetitionPenalty), image_index: imageIndex, ...(prefixLength > 0 && { prefix_tokens: prefixLength }),
   };
   return [{ keyword: "Seed", text: String(seed) }, { keyword: "Settings", text: JSON.stringify(values) }];
 }

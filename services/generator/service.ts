@@ -38,8 +38,8 @@ interface Call {
 }
 
 function settingsOf(valid: ValidGeneration): MessageInitShape<typeof GenerationSettingsSchema> {
-  const { guidanceScale, temperature, topK, topP, seed, images } = valid;
-  return { guidanceScale, temperature, topK, topP, seed, imageCount: images.length };
+  const { guidanceScale, temperature, topK, topP, repetitionPenalty, seed, images } = valid;
+  return { guidanceScale, temperature, topK, topP, repetitionPenalty, seed, imageCount: images.length };
 }
 
 function startedOf({ parts, valid }: Call, encoded: EncodeResponse): MessageInitShape<typeof StartedSchema> {

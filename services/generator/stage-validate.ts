@@ -37,6 +37,7 @@ export function validateStageGeneration(generation: Generation | undefined, { de
   check("sampling.temperature", sampling?.temperature === undefined, hasNone);
   check("sampling.top_k", sampling?.topK === undefined, hasNone);
   check("sampling.top_p", sampling?.topP === undefined, hasNone);
+  check("sampling.repetition_penalty", sampling?.repetitionPenalty === undefined, hasNone);
   check("prefixes", prefixes.length === 0, hasNone);
   check("speculation.draft_window", !speculation?.draftWindow, hasNone);
   if (violations.length > 0) throw invalidFields(violations);

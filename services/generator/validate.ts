@@ -54,12 +54,13 @@ function checkPrefixes({ prefixes, imageCount }: Generation, { image }: TokenMan
 }
 
 function checkAll(generation: Generation, valid: ValidGeneration, manifest: TokenManifest, check: Check): void {
-  const { guidanceScale, temperature, topK, topP } = valid;
+  const { guidanceScale, temperature, topK, topP, repetitionPenalty } = valid;
   const { codebookSize } = manifest.image;
   check("guidance_scale", guidanceScale >= 1 && guidanceScale <= 100, "1 .. 100", guidanceScale);
   check("sampling.temperature", temperature >= 0 && temperature <= 100, "0 .. 100", temperature);
   check("sampling.top_k", topK <= codebookSize, `0 .. ${codebookSize}`, topK);
   check("sampling.top_p", topP > 0 && topP <= 1, "> 0 and <= 1", topP);
+  check("sampling.repetition_penalty", repetitionPenalty >= 0.01 && repetitionPenalty <= 100, "0.01 .. 100", repetitionPenalty);
   check("image_count", generation.imageCount <= MAX_IMAGE_COUNT, `0 .. ${MAX_IMAGE_COUNT}`, generation.imageCount);
   check("priority", valid.priority !== undefined, "one of the priorities", generation.priority);
   const { draftWindow, verification } = valid.speculation;
@@ -83,6 +84,7 @@ export function validateGeneration(generation: Generation | undefined, manifest:
     temperature: sampling?.temperature ?? defaults.temperature,
     topK: sampling?.topK ?? defaults.topK,
     topP: sampling?.topP ?? defaults.topP,
+    repetitionPenalty: sampling?.repetitionPenalty ?? 1,
     seed: generation.seed ?? randomBytes(8).readBigUInt64LE(),
     images: imagesOf(generation),
     priority: PRIORITIES[generation.priority],

@@ -68,7 +68,7 @@ export class EngineLoad {
     let firstTokenMs = 0;
     let heardAt = 0;
     const request = {
-      ...defaults, ...(guidanceScale && { guidanceScale }), seed: BigInt(number), priority: "normal" as const, deadline: Infinity,
+      ...defaults, repetitionPenalty: 1, ...(guidanceScale && { guidanceScale }), seed: BigInt(number), priority: "normal" as const, deadline: Infinity,
       promptTokens: this.#tokenizer.encodePrompt(PROMPTS[number % PROMPTS.length]),
       negativePromptTokens: this.#tokenizer.encodeNegativePrompt(undefined),
       images: [{ imageIndex: 0, prefix: [] }], speculation: { draftWindow, verification: "coupled" as const },

@@ -96,7 +96,7 @@ export class OneProcess {
     const { signal } = new AbortController();
     const images = [{ imageIndex: 0, prefix: [] }];
     const speculation = { draftWindow: "auto", verification: "coupled" } as const;
-    const asked = { ...defaults, ...request, images, speculation, priority: "normal", deadline: Infinity } as const;
+    const asked = { ...defaults, repetitionPenalty: 1, ...request, images, speculation, priority: "normal", deadline: Infinity } as const;
     for await (const event of this.#engine.generate(asked, { signal })) {
       if (event.type === "tokens") tokens.set(event.tokens, event.offset);
       if (event.type === "finished") ({ prefillMs: timings.prefillMs, decodeMs: timings.decodeMs } = event.timings);

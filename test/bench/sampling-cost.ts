@@ -30,7 +30,7 @@ export function samplingCost(): readonly SamplingCost[] {
     const rows = [row(codebookSize, 1), row(codebookSize, 1.1)];
     const times = Array.from({ length: ROUNDS }, (_, position) => {
       const startedAt = performance.now();
-      sample(kernel.law(rows, { guidanceScale, temperature: 1, topK, topP }), { seed: 1n, imageIndex: 0, position });
+      sample(kernel.law(rows, { guidanceScale, temperature: 1, topK, topP, repetitionPenalty: 1 }), { seed: 1n, imageIndex: 0, position });
       return 1000 * (performance.now() - startedAt);
     });
     return { what: `${codebookSize} ids, guidance ${guidanceScale}, top-k ${topK}, top-p ${topP}`, microseconds: median(times) };

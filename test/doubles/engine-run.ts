@@ -4,7 +4,7 @@ import type { GenerationEvent, GenerationRequest, GenerationTimings } from "#ser
 
 /** A small request; tests change what they are about. */
 export const REQUEST: GenerationRequest = {
-  promptTokens: [1, 2, 3], negativePromptTokens: [1, 3], guidanceScale: 2, temperature: 1, topK: 0, topP: 1, seed: 7n,
+  promptTokens: [1, 2, 3], negativePromptTokens: [1, 3], guidanceScale: 2, temperature: 1, topK: 0, topP: 1, repetitionPenalty: 1, seed: 7n,
   images: [{ imageIndex: 0, prefix: [] }], priority: "normal", speculation: { draftWindow: 1, verification: "coupled" },
   deadline: Infinity,
 };

@@ -52,7 +52,7 @@ export class FakeGenerator {
         case: "started",
         value: {
           model: { ...modelInfoOf(this.#bundle), digest }, imageTokenCount: this.tokensOf(0).length,
-          settings: { guidanceScale: 3, temperature: 0.9, topK: 0, topP: 1, seed, imageCount: 1 },
+          settings: { guidanceScale: 3, temperature: 0.9, topK: 0, topP: 1, repetitionPenalty: 1.25, seed, imageCount: 1 },
         },
       },
     };

@@ -67,7 +67,7 @@ test("a PNG says how it was made, and shows the prompt only to whoever asked for
   assert.deepEqual(Object.keys(plain), ["Software", "Model", "Seed", "Settings"]);
   assert.equal(plain["Model"], `${stand.bundle.manifest.name} ${stand.bundle.digest}`);
   assert.equal(plain["Seed"], "7");
-  assert.deepEqual(JSON.parse(plain["Settings"]), { guidance_scale: 3, temperature: 0.9, top_k: 0, top_p: 1, image_index: 0 });
+  assert.deepEqual(JSON.parse(plain["Settings"]), { guidance_scale: 3, temperature: 0.9, top_k: 0, top_p: 1, repetition_penalty: 1.25, image_index: 0 });
   const prefixes = [{ imageIndex: 0, tokens: stand.fake.tokensOf(0).slice(0, 6) }];
   const continued = await commentsOf({ generation: { prompt: PROMPT, seed: 7n, prefixes } });
   assert.equal(JSON.parse(continued["Settings"]).prefix_tokens, 6);

@@ -77,10 +77,10 @@ test("a seed left out is drawn and reported", async () => {
 
 test("every field out of range is named", async () => {
   await rejects(collect({
-    prompt: "", guidanceScale: Number.NaN, sampling: { temperature: -1, topK: 1_000_000, topP: 0 }, imageCount: 17,
+    prompt: "", guidanceScale: Number.NaN, sampling: { temperature: -1, topK: 1_000_000, topP: 0, repetitionPenalty: 0 }, imageCount: 17,
   }), "invalid-request", [
     "generation.prompt", "generation.guidance_scale", "generation.sampling.temperature", "generation.sampling.top_k",
-    "generation.sampling.top_p", "generation.image_count",
+    "generation.sampling.top_p", "generation.sampling.repetition_penalty", "generation.image_count",
   ]);
 });
 

@@ -216,11 +216,11 @@ test("the requests are one generation, then latents, as long as any is awaited",
 
 test("what has no meaning for continuous tokens is refused by name, with all else that is wrong", async () => {
   await rejects(finish(begin({
-    prompt: "", guidanceScale: 0.5, imageCount: 17, sampling: { temperature: 1, topK: 0, topP: 1 }, prefixes: [{ imageIndex: 0, tokens: [1] }],
+    prompt: "", guidanceScale: 0.5, imageCount: 17, sampling: { temperature: 1, topK: 0, topP: 1, repetitionPenalty: 1 }, prefixes: [{ imageIndex: 0, tokens: [1] }],
     speculation: { draftWindow: 2 },
   })), "invalid-request", [
     "generation.prompt", "generation.guidance_scale", "generation.image_count", "generation.sampling.temperature",
-    "generation.sampling.top_k", "generation.sampling.top_p", "generation.prefixes", "generation.speculation.draft_window",
+    "generation.sampling.top_k", "generation.sampling.top_p", "generation.sampling.repetition_penalty", "generation.prefixes", "generation.speculation.draft_window",
   ]);
   assert.equal((await finish(begin({ sampling: {}, speculation: {} }))).at(-1)?.case, "imageFinished");
 });

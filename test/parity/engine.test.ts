@@ -43,8 +43,8 @@ async function gapAfter(request: Partial<GenerationRequest>, tokens: readonly nu
   const prompts = [request.promptTokens!, ...(request.guidanceScale === 1 ? [] : [request.negativePromptTokens!])];
   const rows: Float32Array[] = [];
   for (const prompt of prompts) rows.push(await logitsBehind([...prompt, ...known]));
-  const { guidanceScale = 1, temperature = 1, topK = 0, topP = 1, seed = 0n } = request;
-  const law = new LawKernel(rows[0].length).law(rows, { guidanceScale, temperature, topK, topP });
+  const { guidanceScale = 1, temperature = 1, topK = 0, topP = 1, repetitionPenalty = 1, seed = 0n } = request;
+  const law = new LawKernel(rows[0].length).law(rows, { guidanceScale, temperature, topK, topP, repetitionPenalty }, tokens);
   const noise = new GumbelNoise(law.logits.length, { seed, imageIndex: 0, position: tokens.length });
   const scores = [...law.logits.keys()].filter((token) => isAllowed(law, token))
     .map((token) => law.logits[token] + noise.of(token)).sort((a, b) => b - a);
@@ -63,7 +63,7 @@ function randomRequest(throwDice: (limit: number) => number): Partial<Generation
   return {
     promptTokens: Array.from({ length: 2 + throwDice(12) }, () => throwDice(200)),
     negativePromptTokens: [1, 2], guidanceScale: [1, 1.5, 4][throwDice(3)], seed: BigInt(throwDice(1000)),
-    topP: [1, 0.8][throwDice(2)], priority: (["low", "normal", "high"] as const)[throwDice(3)],
+    topP: [1, 0.8][throwDice(2)], repetitionPenalty: [1, 1.3][throwDice(2)], priority: (["low", "normal", "high"] as const)[throwDice(3)],
   };
 }
 

@@ -137,7 +137,7 @@ async function guidedPair(runner: TransformerRunner, goldens: Goldens, report: R
       const logits = await runner.run({ ids: [[image[step - 1]], [image[step - 1]]] });
       pair = [logits.subarray(0, codebookSize), logits.subarray(codebookSize)];
     }
-    const { logits } = kernel.law(pair, { guidanceScale: GUIDANCE_SCALE, temperature: 1, topK: 0, topP: 1 });
+    const { logits } = kernel.law(pair, { guidanceScale: GUIDANCE_SCALE, temperature: 1, topK: 0, topP: 1, repetitionPenalty: 1 });
     const expected = guided.subarray(step * codebookSize, (step + 1) * codebookSize);
     largest = Math.max(largest, largestDistance(softmax(logits), expected));
   }

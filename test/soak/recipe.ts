@@ -33,7 +33,7 @@ export function randomRecipe(dice: Dice): Recipe {
     generation: {
       prompt: text(dice, MAX_WORDS), imageCount, seed: BigInt(dice.roll(2 ** 31)), guidanceScale: dice.pick([1, 1.5, 3, 6]),
       ...(dice.roll(3) === 0 && { negativePrompt: text(dice, MAX_WORDS) }),
-      sampling: { temperature: dice.pick([0, 0.7, 1, 1.3]), topK: dice.pick([0, 0, 5, 20]), topP: dice.pick([1, 1, 0.9]) },
+      sampling: { temperature: dice.pick([0, 0.7, 1, 1.3]), topK: dice.pick([0, 0, 5, 20]), topP: dice.pick([1, 1, 0.9]), repetitionPenalty: dice.pick([1, 1, 1.2]) },
     },
   };
 }

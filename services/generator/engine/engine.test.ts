@@ -52,6 +52,14 @@ test("equal branches make guidance void, and scale 1 runs one row", async () => 
   assert.deepEqual(await alone({ negativePromptTokens: [1, 2, 3], guidanceScale: 9 }), single);
 });
 
+test("a repetition penalty makes an image of more different tokens", async () => {
+  const different = async (repetitionPenalty: number) => {
+    const images = await Promise.all([1n, 2n, 3n, 4n].map((seed) => alone({ seed, repetitionPenalty })));
+    return images.reduce((sum, tokens) => sum + new Set(tokens).size, 0);
+  };
+  assert.ok(await different(100) > await different(1), `${await different(100)}, ${await different(1)}`);
+});
+
 test("temperature 0 ignores the seed, and so does top-k 1", async () => {
   const greedy = await alone({ temperature: 0 });
   assert.deepEqual(await alone({ temperature: 0, seed: 99n }), greedy);

@@ -6,6 +6,8 @@ export interface SamplingSettings {
   readonly topK: number;
   /** Keeps the most likely tokens up to this probability, > 0 .. 1. */
   readonly topP: number;
+  /** Divides the positive logits of tokens that the image has already and multiplies the negative ones, > 0; 1 for none. */
+  readonly repetitionPenalty: number;
 }
 
 /** How urgently images are wanted, the least first. */

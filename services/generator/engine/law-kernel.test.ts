@@ -7,7 +7,7 @@ import { LawKernel, type LawSettings } from "./law-kernel.js";
 const PROBABILITIES = [0.5, 0.25, 0.125, 0.0625, 0.0625];
 const LOGITS = PROBABILITIES.map(Math.log);
 
-const PLAIN: LawSettings = { guidanceScale: 1, temperature: 1, topK: 0, topP: 1 };
+const PLAIN: LawSettings = { guidanceScale: 1, temperature: 1, topK: 0, topP: 1, repetitionPenalty: 1 };
 
 function lawOf(logits: readonly number[], settings: Partial<LawSettings> = {}): Law {
   return new LawKernel(logits.length).law([Float32Array.from(logits)], { ...PLAIN, ...settings });
@@ -42,6 +42,15 @@ test("guidance extrapolates from the unconditional row; a single row and scale 1
   }
   assert.deepEqual(kernel.law([conditional], { ...PLAIN, guidanceScale: 6 }).logits, conditional);
   assert.equal(conditional[1], Math.fround(Math.sin(1)), "the rows stay as they are");
+});
+
+test("the repetition penalty makes tokens that were seen less likely, each once, on the conditional row alone", () => {
+  const kernel = new LawKernel(4);
+  const rows = [Float32Array.of(2, -2, 1, 0), Float32Array.of(1, 1, 1, 1)];
+  const penalised = { ...PLAIN, repetitionPenalty: 2 };
+  assert.deepEqual([...kernel.law([rows[0]], penalised, [0, 1, 1, 0]).logits], [1, -4, 1, 0]);
+  assert.deepEqual([...kernel.law(rows, { ...penalised, guidanceScale: 3 }, [0, 1]).logits], [1, -14, 1, -2]);
+  assert.deepEqual([...kernel.law([rows[0]], PLAIN, [0, 1]).logits], [2, -2, 1, 0]);
 });
 
 test("the tops are the largest logits of their groups, the last of which need not be full", () => {

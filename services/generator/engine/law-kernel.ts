@@ -60,17 +60,19 @@ export class LawKernel {
   }
 
   /**
-   * The law of the next token: classifier-free guidance, `u + s * (c - u)`, then temperature, top-k and top-p, in this order
-   * (that of Hugging Face transformers). Top-k keeps all that tie with the smallest of the k; top-p keeps the smallest set
+   * The law of the next token: the repetition penalty on the conditional row, classifier-free guidance, `u + s * (c - u)`,
+   * then temperature, top-k and top-p, in this order (that of Hugging Face transformers). Top-k keeps all that tie with the smallest of the k; top-p keeps the smallest set
    * of most likely tokens whose probabilities sum to at least p, the smallest ids of a tie.
    * @param rows `[V]` each: conditional, then unconditional unless guidance is off. They stay as they are.
+   * @param seen tokens of the image so far, which are penalised.
    * @returns a law that holds until the next one is made.
-   * @see Ho & Salimans, arXiv 2207.12598
+   * @see Ho & Salimans, arXiv 2207.12598; Keskar et al., arXiv 1909.05858 (repetition penalty)
    */
-  law([conditional, unconditional]: readonly Float32Array[], settings: LawSettings): Law {
-    const { guidanceScale, temperature, topK, topP } = settings;
+  law([conditional, unconditional]: readonly Float32Array[], settings: LawSettings, seen: Iterable<number> = []): Law {
+    const { guidanceScale, temperature, topK, topP, repetitionPenalty } = settings;
     const kernel = this.#kernel;
     this.#logits.set(conditional);
+    if (repetitionPenalty !== 1) this.#penalise(seen, repetitionPenalty);
     if (unconditional !== undefined) this.#unconditional.set(unconditional);
     const largest = kernel.shape(unconditional !== undefined, guidanceScale, temperature === 0 ? 1 : temperature);
     let floor = -Infinity;
@@ -89,6 +91,11 @@ export class LawKernel {
       }
     }
     return { logits: this.#logits, tops: this.#tops, floor, lastTie };
+  }
+
+  #penalise(seen: Iterable<number>, penalty: number): void {
+    const logits = this.#logits;
+    for (const token of new Set(seen)) logits[token] = logits[token] > 0 ? logits[token] / penalty : logits[token] * penalty;
   }
 
   #selectNucleus(share: number, largest: number, floor: number): void {

@@ -32,6 +32,12 @@ const IDLE_SHARE = 1 / 8;
 
 const NO_LOSSES: Losses = new Map();
 
+/** Tokens that the law at index j of a window follows. */
+function* seenBefore(j: number, { tokens }: Sequence, drafts: readonly Draft[]): Generator<number> {
+  yield* tokens;
+  for (let i = 0; i < j; i++) yield drafts[i].token;
+}
+
 /** Everything that touches the model: prompts through prefill, sequences into the batch, the batch from pass to pass. */
 export class ModelRunner {
   readonly speculation = new Speculation();
@@ -126,7 +132,7 @@ export class ModelRunner {
     sequence.status = "decode";
     sequence.takenAt = performance.now();
     sequence.prefillMs += sequence.takenAt - sequence.startedAt;
-    this.#take(sequence, verify(sequence, [], () => this.#kernel.law(logits as Float32Array[], sequence.request)));
+    this.#take(sequence, verify(sequence, [], () => this.#kernel.law(logits as Float32Array[], sequence.request, sequence.tokens)));
     return true;
   }
 
@@ -151,7 +157,9 @@ export class ModelRunner {
     const startedAt = performance.now();
     let laws = 0;
     for (const [sequence, drafted] of drafts) {
-      const verified = verify(sequence, drafted, (j) => this.#kernel.law(pass.logits(sequence, j), sequence.request));
+      const verified = verify(sequence, drafted, (j) => (
+        this.#kernel.law(pass.logits(sequence, j), sequence.request, seenBefore(j, sequence, drafted))
+      ));
       pass.commit(sequence, verified.tokens.length);
       this.speculation.judged(sequence, verified);
       sequence.decodeSteps++;

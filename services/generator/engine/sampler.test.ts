@@ -9,7 +9,7 @@ const PROBABILITIES = [0.5, 0.25, 0.125, 0.0625, 0.0625];
 const LAW = lawOf(PROBABILITIES.map(Math.log));
 
 function lawOf(logits: readonly number[], topP = 1): Law {
-  const settings = { guidanceScale: 1, temperature: 1, topK: 0, topP };
+  const settings = { guidanceScale: 1, temperature: 1, topK: 0, topP, repetitionPenalty: 1 };
   return new LawKernel(logits.length).law([Float32Array.from(logits)], settings);
 }
 

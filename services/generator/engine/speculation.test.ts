@@ -26,7 +26,7 @@ function randomRequest(throwDice: (limit: number) => number): Partial<Generation
     promptTokens: Array.from({ length: 1 + throwDice(20) }, () => throwDice(100)),
     negativePromptTokens: Array.from({ length: 1 + throwDice(5) }, () => throwDice(100)),
     guidanceScale: [1, 1.5, 4][throwDice(3)], temperature: [0, 0.7, 1][throwDice(3)], topK: [0, 3][throwDice(2)],
-    topP: [1, 0.8][throwDice(2)], seed: BigInt(throwDice(1000)), priority: (["low", "normal", "high"] as const)[throwDice(3)],
+    topP: [1, 0.8][throwDice(2)], repetitionPenalty: [1, 1.3][throwDice(2)], seed: BigInt(throwDice(1000)), priority: (["low", "normal", "high"] as const)[throwDice(3)],
     images: [{ imageIndex: throwDice(3), prefix: [] }],
   };
 }
