@@ -6,6 +6,7 @@ import {
 import { AppError, notReady } from "#libs/errors/errors.js";
 import { TIMEOUT_HEADER, timeoutHeader } from "./deadline.js";
 import { niceDefinition, shortName, type CallLimits, type Definition } from "./definition.js";
+import { letDrainingConnectionsLive } from "./draining-ping.js";
 import { openEdge } from "./edge.js";
 import {
   CONNECT_TIMEOUT_MS, KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS, MAX_MESSAGE_BYTES, MAX_RECONNECT_MS, MIN_RECONNECT_MS,
@@ -63,6 +64,7 @@ export function openClient<D extends CompatServiceDefinition>(
   definition: D, address: string,
   { security = {}, middleware = [] }: { readonly security?: Security | undefined; readonly middleware?: readonly ClientMiddleware[] } = {},
 ): Connection<D> {
+  letDrainingConnectionsLive();
   const channel = createChannel(address, channelCredentials(security.tls), CHANNEL_OPTIONS);
   // What is added last is the outermost: it sees errors as callers do.
   const factory = [withKey(security.ownKey), clientCalls as ClientMiddleware, ...middleware]

@@ -9,6 +9,7 @@ import { ApiKeys } from "./api-keys.js";
 import { CallGate } from "./call-gate.js";
 import { deadlineInterceptor } from "./deadline.js";
 import { niceDefinition, type ServiceImplementation } from "./definition.js";
+import { letDrainingConnectionsLive } from "./draining-ping.js";
 import {
   ABORT_MS, DRAIN_MS, KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS, MAX_CONNECTION_AGE_MS, MAX_MESSAGE_BYTES,
   NOTICE_MS,
@@ -91,6 +92,7 @@ export function implement<M extends GenServiceMethods>(
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const { address, services, healthAddress, security = {} } = options;
+  letDrainingConnectionsLive();
   const gate = new CallGate();
   const health = HealthState();
   let [isServing, isAlive] = [false, true];
