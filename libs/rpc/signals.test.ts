@@ -45,3 +45,16 @@ test("nothing is left on a source after a release or after a shot", () => {
   assert.equal(released.signal.aborted, false);
   assert.equal(fired.signal.aborted, true);
 });
+
+test("many calls may share a source", async () => {
+  const warnings: string[] = [];
+  const listen = ({ name }: Error) => void warnings.push(name);
+  process.on("warning", listen);
+  const source = new AbortController();
+  const links = Array.from({ length: 50 }, () => linkSignals([source.signal], Infinity));
+  await new Promise(setImmediate);
+  process.off("warning", listen);
+  assert.deepEqual(warnings, []);
+  source.abort(new Error("over"));
+  assert.ok(links.every(({ signal }) => signal.aborted));
+});

@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { AppError, deadlineExceeded } from "#libs/errors/errors.js";
 import { DEADLINE_SLACK_MS } from "./limits.js";
 
@@ -30,7 +31,11 @@ export function linkSignals(sources: readonly AbortSignal[], deadline: number): 
     release();
     controller.abort(reason);
   };
-  for (const [index, source] of sources.entries()) source.addEventListener("abort", listeners[index]);
+  for (const [index, source] of sources.entries()) {
+    // One source may be that of many calls at a time. Node.js would take more than ten for a leak, and warn.
+    setMaxListeners(0, source);
+    source.addEventListener("abort", listeners[index]);
+  }
   const fired = sources.findIndex((source) => source.aborted);
   const remaining = Math.max(0, deadline - Date.now());
   if (fired >= 0) listeners[fired]();
