@@ -1,9 +1,9 @@
 """Turn scenes into latents once, before training, resumable:
 `python encode_latents.py --config configs/cpu.json --scenes DIR --codec DIR --out DIR`.
 
-Writes latent.npy (float16 [N, C, h, h], the encoder's means) and latent.json: how many are done, and mean and scale of each
-channel over the scenes that training draws from first. x0 = (latent - mean) / scale. The held-out ones come before all others
-and are not counted, so training may begin once the first scenes are done, and sees more of them when it is taken up again.
+Writes latent.npy (float16 [N, C, h, h], the encoder's means) and latent.json: how many are done of the first chapters and of the
+later ones, and mean and scale of each channel over the first of them. x0 = (latent - mean) / scale. The held-out ones come before
+all others and are not counted. Both parts grow in turns, so training may begin early and sees more when it is taken up again.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main():
     images = open_images(args.scenes)
     shape = (len(images), config["codec"]["latentChannels"], config["sides"][-1], config["sides"][-1])
     progress = out / "latent.json"
-    state = json.loads(progress.read_text()) if progress.exists() else {"done": 0}
+    state = json.loads(progress.read_text()) if progress.exists() else {"done": [0, 0]}
     is_new = not progress.exists()
     latents = np.lib.format.open_memmap(out / "latent.npy", mode="w+" if is_new else "r+", dtype=np.float16, shape=shape if is_new else None)
 
@@ -51,14 +51,16 @@ def main():
 
     usable = len(images) - config["heldOutScenes"]
     first = min(usable, config["firstScenes"])
+    parts = [(0, first), (first, usable)]
     if is_new:
         encode(usable, len(images))
-    while state["done"] < usable:
-        end = min(state["done"] + CHUNK, first if state["done"] < first else usable)
-        encode(state["done"], end)
-        state["done"] = end
-        if end == first and "mean" not in state:
-            state |= statistics(latents[:first])
+    while any(start + done < end for (start, end), done in zip(parts, state["done"])):
+        for index, (start, end) in enumerate(parts):
+            begin = start + state["done"][index]
+            encode(begin, min(begin + CHUNK, end))
+            state["done"][index] = min(begin + CHUNK, end) - start
+        if "mean" not in state:
+            state |= statistics(latents[: state["done"][0]])
         progress.write_text(json.dumps(state) + "\n")
     print(json.dumps(state))
 

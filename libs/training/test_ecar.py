@@ -10,6 +10,7 @@ import json
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
 from cosmos import inverse_haar
 from cosmos_continuous import haar
@@ -17,7 +18,7 @@ from ecar_config import make_config
 from ecar_model import Dit, Ecar
 from ecar_sampler import sample_dit, sample_ecar
 from ecar_schedule import down, endpoints, jump, make_stages, preview, pyramid, solve, up
-from train_ecar import LOSSES, Training
+from train_ecar import LOSSES, Batches, Training, begin_with
 
 # The schedule of arXiv 2410.05954 as its code computes it: stages -> (a, b, alpha, beta, end of T).
 TABLE = {
@@ -198,6 +199,28 @@ def test_training_is_taken_up(folder):
     assert torch.equal(training.losses_after, again.losses_after)
     assert all(torch.equal(a, b) for a, b in zip(training.model.parameters(), again.model.parameters()))
     assert all(torch.equal(a, b) for a, b in zip(training.average, again.average))
+
+
+def test_training_begins_with_a_discrete_transformer(folder):
+    source = Ecar(make_config("ecar", RECIPE, VOCABULARY, UNIT)).model.state_dict()
+    given = {f"model.{name}": torch.rand_like(value) for name, value in source.items()}
+    given["model.embed_tokens.weight"] = torch.rand(VOCABULARY + 100, 64)
+    save_file(given, folder / "model.safetensors")
+    for network in (Ecar, Dit):
+        model = network(make_config(network.__name__.lower(), RECIPE, VOCABULARY, UNIT))
+        before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+        taken = begin_with(model, folder)
+        after = {name.removeprefix("model."): parameter for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+        assert sum(parameter.numel() for parameter in after.values()) == taken > 0
+        assert "embed_tokens.weight" in after and "layers.1.mlp.down_proj.weight" in after and "layers.2.mlp.down_proj.weight" not in after
+        assert all(torch.equal(parameter, given[f"model.{name}"][: len(parameter)]) for name, parameter in after.items())
+
+
+def test_scenes_are_drawn_from_what_is_encoded():
+    batches = Batches.__new__(Batches)
+    batches.done, batches.recipe = (3, 2), {"firstScenes": 10, "firstShare": 0.5}
+    drawn = lambda share: set(batches.pick(share, 100, np.random.default_rng(1)).tolist())
+    assert drawn(0.4) == {0, 1, 2} and drawn(0.5) == {0, 1, 2, 10, 11}
 
 
 def run_batch():

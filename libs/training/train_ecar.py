@@ -1,11 +1,13 @@
 """Train the stage transformer and its flow head together, or the baseline, resumable:
-`python train_ecar.py --model ecar|dit --config configs/cpu.json --tokens DIR --latents DIR --tokenizer DIR --out DIR [--minutes M]`.
+`python train_ecar.py --model ecar|dit --config configs/cpu.json --tokens DIR --latents DIR --tokenizer DIR --out DIR [--minutes M] [--from DIR]`.
 
 Rectified flow: at random tau the network tells the velocity from noise to picture (arXiv 2209.03003); E-CAR does so at every
 stage, from token maps that one masked pass over the true ends of all stages makes. What is where is decided at the coarse
 stages, which have a fourth of the cells: some steps train those alone, on a larger batch. One caption in ten is dropped for
 guidance, one feedback in ten so that the network can also do without. What is sampled and exported is the average of the
-weights (EMA). Optimisers and learning rate as in train_transformer.py.
+weights (EMA). Optimisers and learning rate as in train_transformer.py. `--from` is the folder of a trained discrete transformer:
+both networks can begin with what it knows of words and of where it puts what they say. On a CPU minutes are those of the
+processor, so that a busy machine takes nothing away.
 """
 
 import argparse
@@ -22,8 +24,10 @@ from ecar_config import make_config, stages_of
 from ecar_model import NETWORKS
 from ecar_schedule import endpoints
 from muon import Muon
+from safetensors.torch import load_file
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+seconds_now = time.time if DEVICE.type == "cuda" else time.process_time
 
 
 class Batches:
@@ -52,10 +56,11 @@ class Batches:
         x0 = (self.latents[scenes].astype(np.float32) - self.mean) / self.scale
         return tuple(torch.from_numpy(part).to(DEVICE) for part in (x0, ids, lengths))
 
-    def order(self, share):
-        """How many scenes to draw from: the first chapters until `firstShare` of the time has gone, then all of them."""
-        usable = min(len(self.latents) - self.recipe["heldOutScenes"], self.done)
-        return min(usable, self.recipe["firstScenes"]) if share < self.recipe["firstShare"] else usable
+    def pick(self, share, count, rng):
+        """Scenes [count], ascending: of the first chapters until `firstShare` of the time has gone, then of all that are encoded."""
+        first, later = self.done
+        drawn = np.sort(rng.integers(0, first if share < self.recipe["firstShare"] else first + later, count))
+        return np.where(drawn < first, drawn, drawn - first + self.recipe["firstScenes"])
 
 
 def ecar_losses(model, config, batch, recipe, count=None):
@@ -89,14 +94,30 @@ def dit_losses(model, config, batch, recipe, count=None):
 LOSSES = {"ecar": ecar_losses, "dit": dit_losses}
 
 
+def begin_with(model, folder):
+    """Take over the text embedding and the layers of a Qwen2 checkpoint of the same width, and tell how many parameters that were.
+
+    Its image ids have no place here; its layers are taken from the first on, as far as there are any.
+    """
+    source, taken = load_file(Path(folder) / "model.safetensors"), 0
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            given = source.get(name) if name.startswith("model.") else source.get(f"model.{name}")
+            if given is not None:
+                parameter.copy_(given[: len(parameter)] if "embed_tokens" in name else given)
+                taken += parameter.numel()
+    return taken
+
+
 class Training:
     """Network, averaged weights, optimisers and log, as they are saved and taken up again."""
 
-    def __init__(self, name, recipe, vocabulary, latent, out):
+    def __init__(self, name, recipe, vocabulary, latent, out, source=None):
         torch.manual_seed(recipe["seed"])
         self.name, self.recipe, self.path = name, recipe, out / "training.pt"
         self.config = make_config(name, recipe, vocabulary, latent)
         self.model = NETWORKS[name](self.config).to(DEVICE)
+        self.taken = begin_with(self.model, source) if source else 0
         self.average = [parameter.detach().clone() for parameter in self.model.parameters()]
         named = list(self.model.named_parameters())
         is_matrix = lambda name, p: p.ndim == 2 and "layers." in name and "modulation" not in name
@@ -172,6 +193,7 @@ def main():
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--model", required=True, choices=["ecar", "dit"])
     parser.add_argument("--minutes", type=float, help="overrides the configured length, of all runs together")
+    parser.add_argument("--from", dest="source", help="the folder of a trained discrete transformer to begin with")
     args = parser.parse_args()
     whole = json.loads(Path(args.config).read_text())
     recipe, out = whole["ecar"], Path(args.out)
@@ -180,30 +202,30 @@ def main():
     nothing = np.array(tokenizer.encode(whole["transformer"]["unconditionalPrompt"], add_special_tokens=False).ids)
     batches = Batches(Path(args.tokens), Path(args.latents), nothing, recipe)
     latent = json.loads((Path(args.latents) / "latent.json").read_text())
-    training = Training(args.model, recipe, tokenizer.get_vocab_size(), latent, out)
-    print(json.dumps({"parameters": sum(p.numel() for p in training.model.parameters())}), flush=True)
+    training = Training(args.model, recipe, tokenizer.get_vocab_size(), latent, out, args.source)
+    print(json.dumps({"parameters": sum(p.numel() for p in training.model.parameters()), "taken": training.taken}), flush=True)
     rng = np.random.default_rng([recipe["seed"], training.seen])
     torch.manual_seed(recipe["seed"] + training.seen)
     total = 60 * (args.minutes or recipe["minutes"])
-    before, started, reported, saved_at, window = training.seconds, time.time(), time.time(), time.time(), []
-    elapsed = lambda: before + time.time() - started
+    before, started, reported, saved_at, window = training.seconds, seconds_now(), seconds_now(), seconds_now(), []
+    elapsed = lambda: before + seconds_now() - started
     coarse = recipe["coarse"] if args.model == "ecar" else {"share": 0}
     while (share := elapsed() / total) < 1:
         part = coarse if rng.random() < coarse["share"] else {"batch": recipe["batch"]}
-        scenes = np.sort(rng.integers(0, batches.order(share), part["batch"]))
+        scenes = batches.pick(share, part["batch"], rng)
         window.append((len(scenes), training.step(batches.next(scenes, rng), share, part.get("stages"))))
-        if time.time() - reported > recipe["reportSeconds"]:
+        if seconds_now() - reported > recipe["reportSeconds"]:
             rounded = lambda losses: [round(float(loss), 4) for loss in losses]
             seen = torch.nn.utils.rnn.pad_sequence([losses for _, losses in window], padding_value=float("nan"))
             row = {"scenes": training.seen, "seconds": round(elapsed()), "losses": rounded(seen.nanmean(1)),
                    "heldOutLosses": rounded(held_out_losses(training, batches)),
-                   "perSecond": round(sum(size for size, _ in window) / (time.time() - reported), 1)}
+                   "perSecond": round(sum(size for size, _ in window) / (seconds_now() - reported), 1)}
             training.log.append(row)
             print(json.dumps(row), flush=True)
-            window, reported = [], time.time()
-            if time.time() - saved_at > recipe["saveSeconds"]:
+            window, reported = [], seconds_now()
+            if seconds_now() - saved_at > recipe["saveSeconds"]:
                 training.save(elapsed())
-                saved_at = time.time()
+                saved_at = seconds_now()
     training.save(elapsed())
 
 
