@@ -8,6 +8,15 @@ def advantages(rewards):
     return (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
 
 
+def most_telling(rewards, count):
+    """The `count` prompts whose images differ most in reward, [P, G] -> [count], ascending.
+
+    Where all images are about as good, deviations are noise that `advantages` makes as large as any (as in DAPO's dynamic sampling,
+    arXiv 2503.14476, which leaves out groups without differences).
+    """
+    return rewards.std(1).topk(count).indices.sort().values
+
+
 def objective(now, then, reference, advantage, clip, beta):
     """The loss to go down, the KL divergence and the share of tokens whose gain was clipped, each a mean over tokens.
 

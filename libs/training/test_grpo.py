@@ -5,7 +5,7 @@ import math
 import torch
 
 from clip import TextEncoder, contrast
-from grpo import advantages, objective, reason_to_stop
+from grpo import advantages, most_telling, objective, reason_to_stop
 from rollout import kept, log_probabilities, sample
 from select_scenes import Shares, choose
 from train_transformer import build
@@ -21,6 +21,11 @@ def near(value, expected):
 def test_advantages():
     # Mean 2, sample deviation 1; a group without differences teaches nothing.
     near(advantages(torch.tensor([[1.0, 2.0, 3.0], [0.5, 0.5, 0.5]])), torch.tensor([[-1.0, 0, 1.0], [0, 0, 0]]) / 1.0001)
+
+
+def test_the_most_telling_prompts_are_learned_from():
+    rewards = torch.tensor([[0.5, 0.5], [0.1, 0.9], [0.4, 0.5], [0.2, 0.8]])
+    assert most_telling(rewards, 2).tolist() == [1, 3] and most_telling(rewards, 3).tolist() == [1, 2, 3]
 
 
 def test_objective():

@@ -5,7 +5,8 @@
 
 As in SimpleAR (arXiv 2504.11455): several images of each prompt, sampled without guidance at temperature 1; the reward is the cosine
 of mini-CLIP between decoded image and prompt; what is better than the others of its prompt becomes likelier, within reach of
-the fine-tuned model. Prompts are short captions of the scenes of fine-tuning. The benchmark's judge has no part in it.
+the fine-tuned model. Learned from are the prompts whose images differ most. Prompts are short captions of the scenes of
+fine-tuning. The benchmark's judge has no part in it.
 
 The rule to stop is fixed beforehand: after `steps`, or earlier for a reason of `reason_to_stop`. The last weights are the result.
 """
@@ -20,7 +21,7 @@ import torch
 from tokenizers import Tokenizer
 
 from clip import build as build_clip
-from grpo import advantages, objective, reason_to_stop
+from grpo import advantages, most_telling, objective, reason_to_stop
 from rollout import log_probabilities, sample
 from train_codec import build as build_codec
 from train_transformer import build
@@ -90,8 +91,10 @@ def train(training, reference, prompts, reward, tokens, codebook_size):
         ids, _ = prompts.next(rng)
         drawn, then = sample(training.model, ids, config["group"], tokens, codebook_size)
         rewards = reward(ids, drawn)
-        kl, clipped = update(training, reference, ids.repeat_interleave(config["group"], 0), drawn, then,
-                             advantages(rewards).flatten(), codebook_size, training.rate(done / config["steps"]))
+        telling = most_telling(rewards, config["learned"])
+        images = (telling[:, None] * config["group"] + torch.arange(config["group"], device=DEVICE)).flatten()
+        kl, clipped = update(training, reference, ids[telling].repeat_interleave(config["group"], 0), drawn[images], then[images],
+                             advantages(rewards[telling]).flatten(), codebook_size, training.rate(done / config["steps"]))
         training.record(reward=round(rewards.mean().item(), 4), deviation=round(rewards.std(1).mean().item(), 4),
                         kl=round(float(kl), 5), clipShare=round(float(clipped), 4))
         if (done + 1) % config["saveSteps"] == 0:
