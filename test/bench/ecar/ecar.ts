@@ -9,6 +9,7 @@ import { Jury, picturesEach } from "../geneval/jury.js";
 import type { Picture } from "../geneval/picture.js";
 import { promptsOf } from "../geneval/prompts.js";
 import { Atlas } from "../geneval/renders.js";
+import { differenceOf, scoresOf, type PromptResult } from "../geneval/score.js";
 import { OneProcess } from "../one-process.js";
 import { median } from "../table.js";
 import { discreteContender, ditContender, ecarContender, type Contender } from "./contenders.js";
@@ -53,23 +54,27 @@ interface Models {
 
 async function measure(options: EcarOptions, { model, dit, local }: Models, signal: AbortSignal): Promise<void> {
   const guidanceScale = options.guidanceScale ?? model.manifest.defaults.guidanceScale;
+  const ditGuidanceScale = options.ditGuidanceScale ?? guidanceScale;
   const load = { prompts: PROMPTS, guidanceScale };
+  const ditLoad = { prompts: PROMPTS, guidanceScale: ditGuidanceScale };
   const evaluations = [...EVALUATIONS, model.evaluations];
   const own = await ecarContender(model, load);
-  const dits = await Promise.all(evaluations.map((count) => ditContender(dit, model, load, count)));
+  const dits = await Promise.all(evaluations.map((count) => ditContender(dit, model, ditLoad, count)));
   const contenders = [own, ...dits, discreteContender(local)];
   const progress = openProgress(process.stderr, "prompts");
   progress.say("timing");
   const seconds = await timed(contenders, options, signal);
   progress.say("judging");
-  const scores = options.limit > 0 ? await judged(contenders, options, signal) : undefined;
-  const [first, ...others] = contenders.map(({ name, passes, macs }, place): Run => ({ name, passes, macs, ...seconds[place]!, score: scores?.[place] }));
+  const results = options.limit > 0 ? await judged(contenders, options, signal) : undefined;
+  const [first, ...others] = contenders.map(({ name, passes, macs }, place): Run => (
+    { name, passes, macs, ...seconds[place]!, ...(results === undefined ? { score: undefined } : scored(results[0]!, results[place]!)) }
+  ));
   const [cost, withoutPyramid] = [await ecarMacs(model, load), await ecarMacs(model, load, false)];
   const gain = (macs: number) => gainOf({
     dit: macs, ditAtEqualEvaluations: dits.at(-1)!.macs!, ecarWithoutPyramid: withoutPyramid.total, ecar: cost.total,
   });
   printReport({
-    model: model.manifest.name, isTrained: options.bundle !== undefined, guidanceScale, threads: options.threads, images: options.limit,
+    model: model.manifest.name, isTrained: options.bundle !== undefined, guidanceScale, ditGuidanceScale, threads: options.threads, images: options.limit,
     ecar: first!, dits: others.slice(0, -1).map((run) => ({ ...run, gain: gain(run.macs!) })), discrete: others.at(-1)!, cost,
   }, options);
 }
@@ -101,13 +106,18 @@ function wish(number: number): Wish {
   return { prompt: PROMPTS[number % PROMPTS.length]!, seed: BigInt(number) };
 }
 
-/** The judge's score of each. */
-async function judged(contenders: readonly Contender[], { suite, limit }: EcarOptions, signal: AbortSignal): Promise<readonly number[]> {
+function scored(ecar: readonly PromptResult[], own: readonly PromptResult[]): Pick<Run, "score" | "interval" | "overEcar"> {
+  const { overall, interval } = scoresOf(own);
+  return { score: overall, interval, ...(own !== ecar && { overEcar: differenceOf(ecar, own) }) };
+}
+
+/** What the judge says of each one's pictures. */
+async function judged(contenders: readonly Contender[], { suite, limit }: EcarOptions, signal: AbortSignal): Promise<readonly (readonly PromptResult[])[]> {
   const vocabulary = readVocabulary();
   const prompts = spread(promptsOf(suite, vocabulary), limit);
   const jury = await Jury.open(await Atlas.open(vocabulary));
   try {
-    const scores: number[] = [];
+    const all: (readonly PromptResult[])[] = [];
     for (const contender of contenders) {
       const pictures: Picture[] = [];
       for (let first = 0; first < prompts.length; first += Math.max(...BATCHES)) {
@@ -116,10 +126,10 @@ async function judged(contenders: readonly Contender[], { suite, limit }: EcarOp
         const draw = await contender.make(part.map(({ prompt, index }) => ({ prompt: prompt.prompt, seed: BigInt(index + 1) })));
         for (const place of part.keys()) pictures.push(await draw(place));
       }
-      const { scores: { overall } } = await jury.judge(prompts, picturesEach(1, async (place) => pictures[place]!), { signal });
-      scores.push(overall);
+      const { results } = await jury.judge(prompts, picturesEach(1, async (place) => pictures[place]!), { signal });
+      all.push(results);
     }
-    return scores;
+    return all;
   } finally {
     await jury.close();
   }

@@ -19,6 +19,8 @@ export interface EcarOptions {
   readonly rounds: number;
   /** Unitless; left out: the bundle's own. */
   readonly guidanceScale?: number;
+  /** Of the baseline; left out: as E-CAR's. */
+  readonly ditGuidanceScale?: number;
   readonly threads: number;
   readonly isJson: boolean;
 }
@@ -37,6 +39,7 @@ of GenEval's six tasks.
   --limit PROMPTS  prompts whose pictures are judged, one each, of 553; 0 for none (default 12)
   --rounds N       images that are timed (default 5)
   --guidance S     instead of the bundle's own
+  --dit-guidance S the baseline's, where another suits it better (default the same)
   --threads N      of each network (default 1)
   --json           print only the report, as one line of JSON
 
@@ -51,7 +54,7 @@ export function parseEcarOptions(args: readonly string[]): EcarOptions | undefin
     args: [...args], strict: true,
     options: {
       bundle: text, dit: text, discrete: { type: "string", default: DEFAULT_BUNDLE }, suite: { type: "string", default: "seen" }, limit: text,
-      rounds: text, guidance: text, threads: text, json: { type: "boolean" }, help: { type: "boolean" },
+      rounds: text, guidance: text, "dit-guidance": text, threads: text, json: { type: "boolean" }, help: { type: "boolean" },
     },
   });
   if (values.help) return undefined;
@@ -61,12 +64,13 @@ export function parseEcarOptions(args: readonly string[]): EcarOptions | undefin
     throw invalidRequest("--dit", "given with --bundle and only then: both must come of one training", values.dit);
   }
   const guidanceScale = floatFlag("--guidance", values.guidance, { min: 1, max: 100 });
+  const ditGuidanceScale = floatFlag("--dit-guidance", values["dit-guidance"], { min: 1, max: 100 });
   return {
     discrete: values.discrete, suite, isJson: values.json ?? false,
     limit: integerFlag("--limit", values.limit, { min: 0, max: 553 }) ?? 12,
     rounds: integerFlag("--rounds", values.rounds, { min: 1, max: 1000 }) ?? 5,
     threads: integerFlag("--threads", values.threads, { min: 1, max: 256 }) ?? 1,
     ...(values.bundle !== undefined && { bundle: values.bundle }), ...(values.dit !== undefined && { dit: values.dit }),
-    ...(guidanceScale !== undefined && { guidanceScale }),
+    ...(guidanceScale !== undefined && { guidanceScale }), ...(ditGuidanceScale !== undefined && { ditGuidanceScale }),
   };
 }

@@ -1,3 +1,4 @@
+import type { Difference, Interval } from "../geneval/score.js";
 import { rounded, table } from "../table.js";
 import type { EcarCost, Gain } from "./costs.js";
 import type { EcarOptions } from "./options.js";
@@ -15,6 +16,9 @@ export interface Run {
   readonly codecSeconds: number;
   /** 0 .. 1; undefined if nothing was judged. */
   readonly score: number | undefined;
+  /** Where the score lies when prompts are drawn again, and how far it is above E-CAR's on the same prompts. */
+  readonly interval?: Interval;
+  readonly overEcar?: Difference;
 }
 
 /** The baseline at some number of evaluations, and what E-CAR's gain over it comes of. */
@@ -28,6 +32,7 @@ export interface EcarReport {
   /** Whether scores say anything. */
   readonly isTrained: boolean;
   readonly guidanceScale: number;
+  readonly ditGuidanceScale: number;
   readonly threads: number;
   /** Pictures that each was judged by. */
   readonly images: number;
@@ -73,10 +78,10 @@ export function printReport(report: EcarReport, { isJson }: Pick<EcarOptions, "i
   const best = bestOf(dits);
   const equal = equalOf(ecar, dits);
   if (!isJson) {
-    process.stdout.write(`${report.model}${isTrained ? "" : ", random weights: scores say nothing"}; guidance ${report.guidanceScale}, \
+    process.stdout.write(`${report.model}${isTrained ? "" : ", random weights: scores say nothing"}; guidance ${report.guidanceScale}, the baseline's ${report.ditGuidanceScale}, \
 ${report.threads} thread${report.threads === 1 ? "" : "s"}, codec apart (${ecar.codecSeconds.toPrecision(3)} s an image)
 
-${table([["", "passes", "GMAC", "s alone", "s of eight", "score"], ...[ecar, ...dits, discrete].map(cellsOf)])}
+${table([["", "passes", "GMAC", "s alone", "s of eight", "score", "95 % of resamples", "over E-CAR, likewise"], ...[ecar, ...dits, discrete].map(cellsOf)])}
 of E-CAR's multiplications the transformer has ${(100 * cost.transformer / cost.total).toFixed(0)} %
 ${table([
       ["the gain over", "in all", "fewer evaluations", "small head", "coarse stages"],
@@ -90,9 +95,13 @@ ${table([
   }))}\n`);
 }
 
-function cellsOf({ name, passes, macs, seconds, batchSeconds, score }: Run): string[] {
+function cellsOf({ name, passes, macs, seconds, batchSeconds, score, interval, overEcar }: Run): string[] {
   const giga = macs === undefined ? "" : (macs / 1e9).toPrecision(3);
-  return [name, String(passes), giga, seconds.toPrecision(3), batchSeconds.toPrecision(3), score?.toFixed(3) ?? ""];
+  const between = (some: Interval | undefined) => some?.map((value) => value.toFixed(3)).join(" to ") ?? "";
+  return [
+    name, String(passes), giga, seconds.toPrecision(3), batchSeconds.toPrecision(3), score?.toFixed(3) ?? "", between(interval),
+    between(overEcar?.interval),
+  ];
 }
 
 function times(ratio: number): string {
