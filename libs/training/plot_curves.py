@@ -1,4 +1,5 @@
-"""Draw the curves of a run: `python plot_curves.py --codec DIR --transformer DIR --out curves.png`.
+"""Draw the curves of a run: `python plot_curves.py --codec DIR --transformer DIR --out curves.png`, or of continuous tokens
+`python plot_curves.py --ecar DIR --dit DIR --out curves.png`.
 
 The transformer's are those of all its stages, one after the other; rewards get a panel of their own where there are any.
 """
@@ -13,13 +14,21 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first)
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    for name in ("codec", "transformer", "out"):
-        parser.add_argument(f"--{name}", required=True)
-    args = parser.parse_args()
-    codec = torch.load(Path(args.codec) / "codec.pt", map_location="cpu")["log"]
-    transformer = torch.load(Path(args.transformer) / "training.pt", map_location="cpu", weights_only=False)["log"]
+def log_of(folder, file="training.pt"):
+    return torch.load(Path(folder) / file, map_location="cpu", weights_only=False)["log"]
+
+
+def draw_continuous(ecar, dit):
+    figure, panel = plt.subplots(figsize=(6, 3.6))
+    minutes = lambda log: [row["seconds"] / 60 for row in log]
+    for stage, losses in enumerate(zip(*(row["heldOutLosses"] for row in ecar)), 1):
+        panel.plot(minutes(ecar), losses, label=f"E-CAR, stage {stage}")
+    panel.plot(minutes(dit), [row["heldOutLosses"][0] for row in dit], label="baseline", linestyle="--")
+    panel.set(xlabel="minutes of one core", ylabel="squared error of velocities, held out", yscale="log")
+    return figure
+
+
+def draw_discrete(codec, transformer):
     reinforced = [row for row in transformer if "reward" in row]
     panels = 3 if reinforced else 2
     figure, axes = plt.subplots(1, panels, figsize=(5 * panels, 3.6))
@@ -42,7 +51,20 @@ def main():
         for name, scale in (("reward", 1), ("kl", 10)):
             axes[2].plot([scale * row[name] for row in reinforced], label=name if scale == 1 else f"{name} x {scale}")
         axes[2].set(xlabel="steps", title="reinforcement")
-    for panel in axes:
+    return figure
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ("codec", "transformer", "ecar", "dit"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--out", required=True)
+    args = parser.parse_args()
+    if args.ecar:
+        figure = draw_continuous(log_of(args.ecar), log_of(args.dit))
+    else:
+        figure = draw_discrete(log_of(args.codec, "codec.pt"), log_of(args.transformer))
+    for panel in figure.axes:
         panel.legend()
         panel.grid(alpha=0.3)
     figure.tight_layout()

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import sharp from "sharp";
+import { DEFAULT_BUNDLE } from "#libs/bundle/bundle.js";
 import { runCommandLine } from "#test/doubles/run-command.js";
 import { tinyStageBundle } from "#test/fixtures/tiny-stage-bundle.js";
 
@@ -22,4 +23,19 @@ test("the same command serves a stage-wise bundle: pictures, a preview a stage, 
   assert.deepEqual(readdirSync(previews).sort(), ["0-001.jpg", "0-002.jpg", "1-001.jpg", "1-002.jpg"]);
   for (const { file } of images) assert.equal((await sharp(readFileSync(file)).metadata()).format, "png");
   assert.match(stderr, /42\/42 tokens/);
+});
+
+test("the stage-wise model that comes with the code makes a picture, which comes into focus", async () => {
+  const [out, previews] = [join(folder, "sunflower.png"), join(folder, "sunflower")];
+  const bundle = join(DEFAULT_BUNDLE, "..", "emoji-ecar-96");
+  const { code, stderr } = await runCommandLine("generate", ["a sunflower", "--bundle", bundle, "--seed", "1", "--previews", previews, "--out", out]);
+  assert.equal(code, 0, stderr);
+  const pixelsOf = async (file: string) => (await sharp(file).removeAlpha().raw().toBuffer()).map(Number);
+  const last = await pixelsOf(out);
+  const distances = await Promise.all(readdirSync(previews).sort().map(async (file) => {
+    const pixels = await pixelsOf(join(previews, file));
+    return pixels.reduce((sum, value, i) => sum + Math.abs(value - last[i]!), 0) / pixels.length;
+  }));
+  assert.equal(distances.length, 2);
+  assert.ok(distances[0]! > distances[1]! && distances[1]! > 0, `${distances}`);
 });
