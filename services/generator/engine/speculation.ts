@@ -10,8 +10,8 @@ const WEIGHT = 0.1;
 /** How good drafts are taken to be before there are any. */
 const FIRST_ACCEPTANCE = 0.6;
 
-/** Steps without speculation between two looks at how good drafts would have been. */
-const LOOK_INTERVAL = 8;
+/** Steps without speculation between two looks at how good drafts would have been; a look costs each sequence a draw. */
+const LOOK_INTERVAL = 32;
 
 /** What an engine has learned about drafts and passes, and how far it looks ahead by it. */
 export class Speculation {
