@@ -5,6 +5,7 @@ network, another loss, other pictures.
 """
 
 import math
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -72,6 +73,13 @@ class MiniClip(nn.Module):
 def build(whole, vocabulary):
     """By a whole configuration, for so many text tokens."""
     return MiniClip(whole["clip"], whole["scenes"]["imagePixels"], whole["codec"]["patchPixels"], vocabulary)
+
+
+def load(whole, vocabulary, folder):
+    """The trained one of a folder that train_clip.py wrote, to be asked and not trained."""
+    clip = build(whole, vocabulary)
+    clip.load_state_dict(torch.load(Path(folder) / "training.pt", map_location="cpu", weights_only=False)["model"])
+    return clip.eval()
 
 
 def contrast(images, texts, negatives, is_negative, is_same, sharpness):

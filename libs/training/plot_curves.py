@@ -60,6 +60,8 @@ def main():
         parser.add_argument(f"--{name}")
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
+    if not ((args.codec and args.transformer) or (args.ecar and args.dit)):
+        parser.error("give --codec and --transformer, or --ecar and --dit")
     if args.ecar:
         figure = draw_continuous(log_of(args.ecar), log_of(args.dit))
     else:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from clip import build
+from clip import load
 from draw_pictures import encode
 from reconstruct import SIDE
 from training import DEVICE
@@ -36,8 +36,7 @@ def main():
     args = parser.parse_args()
     whole = json.loads(Path(args.config).read_text())
     tokenizer = Tokenizer.from_file(str(Path(args.tokenizer) / "tokenizer.json"))
-    clip = build(whole, tokenizer.get_vocab_size()).to(DEVICE).eval()
-    clip.load_state_dict(torch.load(Path(args.clip) / "training.pt", map_location=DEVICE, weights_only=False)["model"])
+    clip = load(whole, tokenizer.get_vocab_size(), args.clip).to(DEVICE)
     prompts = [line for line in Path(args.prompts).read_text().splitlines() if line]
     texts = clip.read(*encode(tokenizer, [whole["transformer"]["promptTemplate"].replace("{prompt}", prompt) for prompt in prompts]))
 

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from ecar_config import make_config, stages_of
 from ecar_model import NETWORKS
 from ecar_schedule import endpoints
 from muon import Muon
-from safetensors.torch import load_file
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 seconds_now = time.time if DEVICE.type == "cuda" else time.process_time

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from clip import build as build_clip
+from clip import load as load_clip
 from grpo import advantages, most_telling, objective, reason_to_stop
 from rollout import log_probabilities, sample
 from train_codec import build as build_codec
@@ -32,10 +32,9 @@ class Reward:
     """Mini-CLIP's cosine between what the codec draws and what was asked for."""
 
     def __init__(self, whole, codec, clip, vocabulary):
-        self.codec, self.clip = build_codec(whole["codec"]), build_clip(whole, vocabulary).to(DEVICE)
+        self.codec, self.clip = build_codec(whole["codec"]), load_clip(whole, vocabulary, clip).to(DEVICE)
         self.codec.load_state_dict(torch.load(Path(codec) / "codec.pt", map_location=DEVICE)["model"])
-        self.clip.load_state_dict(torch.load(Path(clip) / "training.pt", map_location=DEVICE, weights_only=False)["model"])
-        self.codec.eval()["decoder"].to(memory_format=torch.channels_last), self.clip.eval()
+        self.codec.eval()["decoder"].to(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def __call__(self, ids, drawn):
