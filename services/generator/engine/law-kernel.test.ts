@@ -85,6 +85,36 @@ test("top-p finds a nucleus that reaches far below the most likely token", () =>
   assert.ok(kept.length > 1 && mass >= 0.999995 * total - 1e-9 && mass - weights[kept.at(-1)!] < 0.999995 * total + 1e-9);
 });
 
+/** Top-p holds to what the weights of a whole codebook can tell: logits are float32. */
+function assertNucleus(logits: readonly number[], topP: number): void {
+  const isKept = new Set(left(logits, { topP }));
+  const largest = logits.reduce((a, b) => Math.max(a, b));
+  const total = logits.reduce((sum, logit) => sum + Math.exp(logit - largest), 0);
+  const kept = [...isKept].map((token) => logits[token]);
+  const mass = kept.reduce((sum, logit) => sum + Math.exp(logit - largest), 0);
+  const edge = kept.reduce((a, b) => Math.min(a, b));
+  assert.ok(mass >= (topP - 1e-6) * total, `${mass / total} of ${topP}`);
+  assert.ok(mass - Math.exp(edge - largest) < (topP + 1e-6) * total, `${mass / total} of ${topP}: one too many`);
+  assert.equal(logits.findIndex((logit, token) => logit > edge && !isKept.has(token)), -1, "a likelier token is left out");
+}
+
+test("top-p of a flat law over a large codebook keeps the fewest tokens that reach p", () => {
+  const flat = Array.from({ length: 64_000 }, (_, v) => Math.fround(3 * Math.log(Math.abs(Math.sin(v * 12.9898)) + 1e-3)));
+  const steps = flat.map((logit) => Math.round(4 * logit) / 4); // has 0 and -0, which tie
+  const level = flat.map((logit) => logit / 1000);
+  for (const logits of [flat, steps, level, flat.map((logit, v) => (v % 3 === 0 ? -Infinity : logit))]) {
+    for (const topP of [0.999, 0.9, 0.5, 0.1, 0.005]) assertNucleus(logits, topP);
+  }
+});
+
+test("top-p of a flat law holds where a few tokens of each group tell nothing of the others", () => {
+  const sampled = (v: number) => [0, 32].includes((v % 64 - (Math.floor(v / 64) * 29) % 64 + 64) % 64);
+  for (const [inside, outside] of [[0, -2], [-2, 0], [-1, -1.5]]) {
+    const logits = Array.from({ length: 64_000 }, (_, v) => Math.fround((sampled(v) ? inside : outside) + Math.sin(v) / 4));
+    for (const topP of [0.95, 0.9, 0.5, 0.1]) assertNucleus(logits, topP);
+  }
+});
+
 test("all settings agree with a sort: many sizes, negative, equal and impossible logits included", () => {
   for (const size of [2, 5, 63, 64, 300, 4375, 9000]) {
     const coarse = Array.from({ length: size }, (_, v) => Math.round(40 * Math.sin(v * v)) / 8);

@@ -1,15 +1,10 @@
 // From rows of logits to what may be drawn, in AssemblyScript: its loops work on SIMD registers, several times as fast as
 // JavaScript's. `../law-kernel.ts` drives it; `npm run kernel` compiles it.
 
+import { addUp, DEEPEST, GROUP, openWeights, STEPS, sumAbove, sumAll, sumCount, TABLE_BYTES, weightOf } from "./weights";
+
 const FLOAT: usize = 4;
 const DOUBLE: usize = 8;
-
-/** Tokens under one node of the noise tree's last but one level. */
-const GROUP: i32 = 64;
-
-/** The table of e^-x: steps in one unit, and where it ends. Beyond, 64,000 such terms are less than 1e-9 of the largest. */
-const STEPS: i32 = 64;
-const DEEPEST: i32 = 32;
 
 /** Buckets of one round of the selection: steps below the largest logit in the first, then 11 bits of the floats each. */
 const BUCKETS: i32 = STEPS * DEEPEST;
@@ -17,6 +12,13 @@ const ROUNDS: i32 = 4;
 
 /** From so few candidates on, sorting is faster. */
 const FEW: i32 = 64;
+
+/** Of a flat law a sample is taken first: so many tokens of each group, this many at least that weigh anything. */
+const SAMPLED: i32 = 2;
+const LEAST_SAMPLE: i32 = 512;
+
+/** How far the sample's idea of a share may be off: three times the deviation of 2,000 like weights at a share of 0.9. */
+const MARGIN: f64 = 0.02;
 
 /** `[V]` logits, filled up to whole groups: the caller's conditional row, and after `shape` the law's. */
 export let logits: usize = 0;
@@ -38,7 +40,6 @@ let groups: i32 = 0;
 let largest: f32 = 0;
 let candidates: usize = 0;
 let buckets: usize = 0;
-let exponentials: usize = 0;
 
 /** Lay the memory out for a codebook; once. */
 export function open(codebookSize: i32): void {
@@ -49,11 +50,11 @@ export function open(codebookSize: i32): void {
   candidates = unconditional + row;
   tops = candidates + row;
   buckets = (tops + groups * FLOAT + 15) & ~15;
-  exponentials = buckets + BUCKETS * DOUBLE;
-  const end = exponentials + STEPS * DEEPEST * DOUBLE;
+  const tables = buckets + BUCKETS * DOUBLE;
+  const end = tables + TABLE_BYTES;
   memory.grow(<i32>((end + 0xffff) >>> 16) - memory.size());
   for (let v = codebookSize; v < groups * GROUP; v++) store<f32>(logits + v * FLOAT, -Infinity);
-  for (let i = 0; i < STEPS * DEEPEST; i++) store<f64>(exponentials + i * DOUBLE, Math.exp(-i / <f64>STEPS));
+  openWeights(tables);
 }
 
 /** Guidance, then temperature, in place, and the largest logit of each group. @returns the largest of all. */
@@ -93,20 +94,73 @@ export function selectCount(k: i32): void {
   if (k <= groups) {
     // So many groups have a token at least this large.
     memory.copy(candidates, tops, groups * FLOAT);
+    kept = 0;
     find(groups, -1, false, k);
     floor = edge;
   }
-  find(gather(floor, false), 0, false, k);
+  const length = gather(floor, false);
+  kept = 0;
+  find(length, 0, false, k);
   lastTie = i32.MAX_VALUE;
 }
 
 /** The edge of the smallest set that weighs at least `share` of all logits >= `floor`; of a tie the smallest ids stay. */
 export function selectShare(share: f64, floor: f32): void {
-  const length = gather(floor, true);
-  missing = groups * GROUP - length;
-  total = 0;
-  for (let i = 0; i < BUCKETS; i++) total += load<f64>(buckets + i * DOUBLE);
-  lastTie = idOfTie(find(length, 0, true, share * total));
+  let ties = selectBracketed(share, floor);
+  if (ties == 0) {
+    const length = gather(floor, true);
+    missing = groups * GROUP - length;
+    total = sumOfBuckets();
+    kept = 0;
+    ties = find(length, 0, true, share * total);
+  }
+  lastTie = idOfTie(ties);
+}
+
+/**
+ * As `selectShare`, if a sample can tell between which two logits the edge lies: then all others are only added up, four
+ * at a time (Floyd & Rivest, "Expected time bounds for selection", 1975). @returns how many that tie with the edge are
+ * needed; 0 if the sample is too small or was wrong: nothing is found then.
+ */
+function selectBracketed(share: f64, floor: f32): i32 {
+  memory.fill(buckets, 0, BUCKETS * DOUBLE);
+  let sampled = 0;
+  for (let group = 0; group < groups; group++) {
+    for (let i = 0; i < SAMPLED; i++) {
+      const logit = load<f32>(logits + (group * GROUP + (group * 29 + i * (GROUP / SAMPLED)) % GROUP) * FLOAT);
+      if (logit < floor) continue;
+      count(logit, 0, true);
+      sampled++;
+    }
+  }
+  if (sampled < LEAST_SAMPLE) return 0;
+  const sampleTotal = sumOfBuckets();
+  const high = floorOfShare((share - MARGIN) * sampleTotal) + 1 / <f32>STEPS;
+  const low = max<f32>(floorOfShare((share + MARGIN) * sampleTotal), floor);
+  const length = addUp(logits, tops, groups, largest, floor, high, low, candidates);
+  missing = groups * GROUP - sumCount;
+  total = sumAll;
+  kept = sumAbove;
+  const enough = share * total;
+  if (kept >= enough) return 0;
+  const ties = find(length, -1, true, enough);
+  return kept >= enough ? ties : 0;
+}
+
+function sumOfBuckets(): f64 {
+  let sum: f64 = 0;
+  for (let i = 0; i < BUCKETS; i++) sum += load<f64>(buckets + i * DOUBLE);
+  return sum;
+}
+
+/** The smallest logit of the bucket in which enough is reached; none is small enough if it never is. */
+function floorOfShare(enough: f64): f32 {
+  let sum: f64 = 0;
+  for (let bucket = BUCKETS - 1; bucket > 0; bucket--) {
+    sum += load<f64>(buckets + bucket * DOUBLE);
+    if (sum >= enough) return largest - <f32>(BUCKETS - bucket) / <f32>STEPS;
+  }
+  return -Infinity;
 }
 
 /** The most likely token alone. */
@@ -136,11 +190,10 @@ function gather(floor: f32, isShare: bool): i32 {
 }
 
 /**
- * The smallest of the largest candidates that together weigh `enough`: a bucket selection until few are left, which are
- * sorted. @param counted the round that the buckets are about already. @returns how many that tie with it are needed.
+ * The smallest of the largest candidates that together with what is kept weigh `enough`: a bucket selection until few are
+ * left, which are sorted. @param counted the round that the buckets are about already. @returns how many that tie with it are needed.
  */
 function find(length: i32, counted: i32, isShare: bool, enough: f64): i32 {
-  kept = 0;
   for (let round = 0; round < ROUNDS && length > FEW; round++) {
     if (round != counted) {
       memory.fill(buckets, 0, BUCKETS * DOUBLE);
@@ -155,7 +208,7 @@ function find(length: i32, counted: i32, isShare: bool, enough: f64): i32 {
     const logit = load<f32>(candidates + i * FLOAT);
     ties = logit == edge ? ties + 1 : 1;
     edge = logit;
-    kept += isShare ? weightOf(logit) : 1;
+    kept += isShare ? weightOf(largest - logit) : 1;
   }
   return ties;
 }
@@ -188,10 +241,13 @@ function sort(length: i32): void {
 
 /** The id of the n-th token whose logit is the edge. */
 function idOfTie(n: i32): i32 {
+  const edges = f32x4.splat(edge);
   for (let group = 0; group < groups; group++) {
     if (load<f32>(tops + group * FLOAT) < edge) continue;
-    for (let v = group * GROUP; v < (group + 1) * GROUP; v++) {
-      if (load<f32>(logits + v * FLOAT) == edge && --n <= 0) return v;
+    for (let v = group * GROUP; v < (group + 1) * GROUP; v += 4) {
+      for (let lanes = i32x4.bitmask(f32x4.eq(v128.load(logits + v * FLOAT), edges)); lanes != 0; lanes &= lanes - 1) {
+        if (--n <= 0) return v + ctz(lanes);
+      }
     }
   }
   return i32.MAX_VALUE;
@@ -201,7 +257,7 @@ function idOfTie(n: i32): i32 {
 @inline
 function count(logit: f32, round: i32, isShare: bool): void {
   const bucket = buckets + bucketOf(logit, round) * DOUBLE;
-  store<f64>(bucket, load<f64>(bucket) + (isShare ? weightOf(logit) : 1));
+  store<f64>(bucket, load<f64>(bucket) + (isShare ? weightOf(largest - logit) : 1));
 }
 
 /** The larger the logit, the larger the bucket among those that the rounds before have left together. */
@@ -209,7 +265,8 @@ function count(logit: f32, round: i32, isShare: bool): void {
 @inline
 function bucketOf(logit: f32, round: i32): i32 {
   if (round == 0) return BUCKETS - 1 - stepsBelow(logit);
-  const bits = reinterpret<i32>(logit);
+  // -0 ties with 0.
+  const bits = reinterpret<i32>(logit + 0);
   const ordered = bits ^ ((bits >> 31) | 0x80000000);
   return (round == 1 ? ordered >>> 21 : round == 2 ? ordered >>> 10 : ordered) & (BUCKETS - 1);
 }
@@ -219,15 +276,4 @@ function bucketOf(logit: f32, round: i32): i32 {
 function stepsBelow(logit: f32): i32 {
   const steps = (largest - logit) * <f32>STEPS;
   return steps < <f32>BUCKETS ? <i32>steps : BUCKETS - 1;
-}
-
-/** `e^(logit - largest)` with a relative error below 1e-6, that of a float32 logit; 0 from the table's end on. */
-// @ts-ignore: decorator
-@inline
-function weightOf(logit: f32): f64 {
-  const depth = largest - logit;
-  if (depth >= <f32>DEEPEST) return 0;
-  const index = <i32>(depth * <f32>STEPS);
-  const rest = <f64>depth - <f64>index * (1 / <f64>STEPS);
-  return load<f64>(exponentials + index * DOUBLE) * (1 - rest * (1 - rest * 0.5));
 }
