@@ -56,6 +56,18 @@ test("runs a graph and tells its inputs and outputs", () => withSession(doubling
   assert.deepEqual(same.data, Float32Array.of(1, -2));
 }));
 
+test("threads that stay awake compute the same", async () => {
+  const feeds: TensorMap = { x: { type: "float32", dims: [64, 64], data: Float32Array.from({ length: 4096 }, (_, i) => Math.sin(i) / 8) } };
+  const outputs = [];
+  for (const options of [{}, { threads: 2 }, { threads: 2, spin: true }]) {
+    const session = await OnnxSession.open(slow, options);
+    outputs.push((await session.run(feeds)).y.data);
+    await session.close();
+  }
+  assert.deepEqual(outputs[2], outputs[1]);
+  assert.deepEqual(outputs[1], outputs[0]);
+});
+
 test("fetches only the wanted outputs", () => withSession(doubling, async (session) => {
   assert.deepEqual(Object.keys(await session.run(vector(1), ["same"])), ["same"]);
 }));

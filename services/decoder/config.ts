@@ -16,6 +16,8 @@ export interface DecoderConfig {
   /** Threads inside one operator. */
   readonly threads: number;
   readonly provider: ExecutionProvider;
+  /** Whether these threads stay awake within a step; default false. */
+  readonly spin?: boolean;
 }
 
 /** @throws AppError naming the variable that is malformed. */
@@ -28,5 +30,6 @@ export function readDecoderConfig(env: Env): DecoderConfig {
     generatorAddress: hostPortEnv(env, "TESSERA_GENERATOR_ADDRESS", { default: "127.0.0.1:50052" }),
     threads: intEnv(env, "TESSERA_THREADS", { min: 1, max: 256, default: 1 }),
     provider: choiceEnv(env, "TESSERA_PROVIDER", { choices: ["cpu", "cuda"], default: "cpu" }),
+    spin: choiceEnv(env, "TESSERA_SPIN", { choices: ["0", "1"], default: "0" }) === "1",
   };
 }

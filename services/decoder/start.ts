@@ -31,8 +31,8 @@ export function startDecoder(
 
 async function loadTokens(bundle: TokenBundle, config: DecoderConfig): Promise<Loaded> {
   const { image, decoder } = bundle.manifest;
-  const { threads, provider } = config;
-  const detokenizer = await Detokenizer.open({ graphFile: bundle.path(decoder.file), image, threads, provider });
+  const { threads, provider, spin = false } = config;
+  const detokenizer = await Detokenizer.open({ graphFile: bundle.path(decoder.file), image, threads, provider, spin });
   const generator = connectGenerator(config);
   return {
     implementation: decoderService({ bundle, detokenizer, generator: generator.client }),
@@ -47,11 +47,11 @@ async function loadTokens(bundle: TokenBundle, config: DecoderConfig): Promise<L
 /** The flow and the last decoding have a thread each: one image's pixels never hold up another's stages. */
 async function loadStages(bundle: StageBundle, config: DecoderConfig): Promise<Loaded> {
   const { manifest, path } = bundle;
-  const { threads, provider } = config;
-  const detokenizer = await LatentDetokenizer.open(path(manifest.decoder.file), manifest, { threads, provider });
+  const { threads, provider, spin = false } = config;
+  const detokenizer = await LatentDetokenizer.open(path(manifest.decoder.file), manifest, { threads, provider, spin });
   let flowHead: FlowHead;
   try {
-    flowHead = await FlowHead.open(path(manifest.flowHead.file), manifest, { threads, provider });
+    flowHead = await FlowHead.open(path(manifest.flowHead.file), manifest, { threads, provider, spin });
   } catch (error) {
     await detokenizer.close();
     throw error;

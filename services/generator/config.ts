@@ -17,6 +17,8 @@ export interface GeneratorConfig {
   /** Threads inside one operator. */
   readonly threads: number;
   readonly provider: ExecutionProvider;
+  /** Whether these threads stay awake within a step; default false. */
+  readonly spin?: boolean;
   /** Requests that may wait for their first image to start. */
   readonly maxQueueLength: number;
   /** Guided images at work at once, if the cache has room for them. */
@@ -37,6 +39,7 @@ export function readGeneratorConfig(env: Env): GeneratorConfig {
     tokenizerAddress: hostPortEnv(env, "TESSERA_TOKENIZER_ADDRESS", { default: "127.0.0.1:50051" }),
     threads: intEnv(env, "TESSERA_THREADS", { min: 1, max: 256, default: 1 }),
     provider: choiceEnv(env, "TESSERA_PROVIDER", { choices: ["cpu", "cuda"], default: "cpu" }),
+    spin: choiceEnv(env, "TESSERA_SPIN", { choices: ["0", "1"], default: "0" }) === "1",
     maxQueueLength: intEnv(env, "TESSERA_MAX_QUEUE", { min: 0, max: 10_000, default: DEFAULT_MAX_QUEUE_LENGTH }),
     maxRunning: intEnv(env, "TESSERA_MAX_RUNNING", { min: 1, max: 1024, default: 16 }),
     kvCacheMib: intEnv(env, "TESSERA_KV_CACHE_MIB", { min: 1, max: 1_048_576, default: 2048 }),

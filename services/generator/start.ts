@@ -34,9 +34,9 @@ export function startGenerator(
 
 async function loadTokens(bundle: TokenBundle, config: GeneratorConfig): Promise<Loaded> {
   const { manifest } = bundle;
-  const { threads, provider, maxQueueLength, stallMs } = config;
+  const { threads, provider, spin = false, maxQueueLength, stallMs } = config;
   const engine = await ThreadEngine.open({
-    graphFile: bundle.path(manifest.transformer.file), manifest, session: { threads, provider },
+    graphFile: bundle.path(manifest.transformer.file), manifest, session: { threads, provider, spin },
     limits: engineLimits(manifest, config),
   });
   reportEngine(engine);
@@ -54,9 +54,9 @@ async function loadTokens(bundle: TokenBundle, config: GeneratorConfig): Promise
 
 async function loadStages(bundle: StageBundle, config: GeneratorConfig): Promise<Loaded> {
   const { manifest } = bundle;
-  const { threads, provider, stallMs } = config;
+  const { threads, provider, spin = false, stallMs } = config;
   const limits = stageLimits(manifest, config);
-  const model = await OnnxStageModel.open(bundle.path(manifest.transformer.file), manifest, { threads, provider });
+  const model = await OnnxStageModel.open(bundle.path(manifest.transformer.file), manifest, { threads, provider, spin });
   const engine = new StageEngine(model, limits);
   try {
     await engine.warmUp();

@@ -48,7 +48,8 @@ async function measure(folder: string, { pasts, steps, promptLength = 32, thread
   const { file } = manifest.transformer;
   const fileBytes = [file, `${file}.data`].reduce((sum, name) => sum + (manifest.files[name]?.bytes ?? 0), 0);
   const loadStart = performance.now();
-  const runner = await TransformerRunner.open(path(file), manifest.transformer, { threads });
+  // As other engines do where they are not told otherwise.
+  const runner = await TransformerRunner.open(path(file), manifest.transformer, { threads, spin: true });
   const loadMs = performance.now() - loadStart;
   const { tokenOffset, codebookSize } = manifest.image;
   const prompt = Array.from({ length: promptLength }, (_, i) => (i * 7919) % tokenOffset);
