@@ -161,7 +161,7 @@ export class ModelRunner {
         this.#kernel.law(pass.logits(sequence, j), sequence.request, seenBefore(j, sequence, drafted))
       ));
       pass.commit(sequence, verified.tokens.length);
-      this.speculation.judged(sequence, verified);
+      this.speculation.judged(sequence, verified, drafted.length + 1);
       sequence.decodeSteps++;
       this.#take(sequence, verified);
       laws += drafted.length + 1;

@@ -10,24 +10,36 @@ const MAX_POSITIONS = 128;
 /** How often a size is measured beforehand. */
 const ROUNDS = 3;
 
-/** How much the latest pass of a size counts. */
-const WEIGHT = 0.1;
+/** How much the latest pass counts: for the machine's speed, and for what sets its size apart from others. */
+const SPEED_WEIGHT = 0.1;
+const SIZE_WEIGHT = 0.02;
+
+/** One pass counts as so many times slower or faster than expected at most: something else was at work. */
+const MAX_SURPRISE = 2;
 
 /**
  * What a pass takes, in milliseconds, by the number of positions in it (rows times positions a row), learned from the
  * passes themselves. Sizes are kept by powers of two; between them the cost is a straight line, and beyond the largest
- * it grows in proportion.
+ * it grows in proportion. Whatever slows passes of one size down, neighbours or a long past, is taken to slow all: so
+ * that a size that was slow once is not avoided for good.
  */
 export class PassCost {
   readonly #milliseconds = new Map<number, number>();
+  #slowness = 1;
 
   /** A pass has been measured. */
   observe(positions: number, milliseconds: number): void {
     const power = Math.round(Math.log2(positions));
-    // Brought to the size of its class, so that near sizes can be averaged.
-    const scaled = milliseconds * (this.#estimateKnown(2 ** power, positions) ?? 1);
     const known = this.#milliseconds.get(power);
-    this.#milliseconds.set(power, known === undefined ? scaled : known + WEIGHT * (scaled - known));
+    if (known === undefined) {
+      const size = this.#milliseconds.size < 2 ? 1 : this.estimate(2 ** power) / this.estimate(positions);
+      this.#milliseconds.set(power, (milliseconds * size) / this.#slowness);
+      return;
+    }
+    const ratio = milliseconds / this.estimate(positions);
+    const surprise = Math.min(MAX_SURPRISE, Math.max(1 / MAX_SURPRISE, ratio)) - 1;
+    this.#slowness *= 1 + SPEED_WEIGHT * surprise;
+    this.#milliseconds.set(power, known * (1 + SIZE_WEIGHT * surprise));
   }
 
   /** Measure passes of every size, one after the other and again, as far as the time goes; the best counts: others may be at work. */
@@ -62,14 +74,9 @@ export class PassCost {
     const at = Math.log2(positions);
     const above = powers.find((power) => power >= at);
     const below = powers.findLast((power) => power <= at);
-    if (above === undefined) return (this.#milliseconds.get(below!)! * positions) / 2 ** below!;
-    if (below === undefined || above === below) return this.#milliseconds.get(above)!;
-    const [low, high] = [this.#milliseconds.get(below)!, this.#milliseconds.get(above)!];
-    return low + ((high - low) * (positions - 2 ** below)) / (2 ** above - 2 ** below);
-  }
-
-  /** The ratio of two sizes' costs as far as it is known. */
-  #estimateKnown(wanted: number, measured: number): number | undefined {
-    return this.#milliseconds.size < 2 ? undefined : this.estimate(wanted) / this.estimate(measured);
+    const cost = (power: number): number => this.#slowness * this.#milliseconds.get(power)!;
+    if (above === undefined) return (cost(below!) * positions) / 2 ** below!;
+    if (below === undefined || above === below) return cost(above);
+    return cost(below) + ((cost(above) - cost(below)) * (positions - 2 ** below)) / (2 ** above - 2 ** below);
   }
 }

@@ -1,10 +1,11 @@
+import { acceptanceIn, freshAcceptance } from "./draft-window.js";
 import type { GenerationRequest, GenerationTimings } from "./generation.js";
 import type { Law } from "./law.js";
 import type { Prompt } from "./prompt-cache.js";
 import type { Draft } from "./speculative.js";
 
-/** How much the latest window counts in a sequence's acceptance. */
-const WEIGHT = 0.15;
+/** How much the latest draft counts in a sequence's acceptance: what a few tell is mostly chance. */
+const WEIGHT = 0.02;
 
 /** Where a sequence stands: waiting for rows, its prompts in prefill, its rows in the batch, or at its end. */
 export type SequenceStatus = "waiting" | "prefill" | "decode" | "finished";
@@ -26,7 +27,7 @@ export class Sequence {
   looks: readonly Draft[] = [];
   /** The law of the last position that was looked at, after all processors: what drafts further ahead are drawn from. */
   lastLaw: Law | undefined;
-  /** Probability that a draft is right if those before it are. */
+  /** Probability that a fresh draft is right if those before it are. */
   acceptance: number;
   /** When its turn came, last. */
   startedAt = 0;
@@ -77,11 +78,14 @@ export class Sequence {
     return this.request.guidanceScale === 1 ? 1 : 2;
   }
 
-  /** Note how a window of drafts fared. */
-  observe(evaluated: number, accepted: number): void {
+  /** Note how the drafts of a window fared. */
+  observe(window: number, evaluated: number, accepted: number): void {
     this.draftedTokens += evaluated;
     this.acceptedTokens += accepted;
-    if (evaluated > 0) this.acceptance += (1 - (1 - WEIGHT) ** evaluated) * (accepted / evaluated - this.acceptance);
+    if (evaluated === 0) return;
+    const expected = acceptanceIn(window, this.acceptance);
+    const learned = expected + (1 - (1 - WEIGHT) ** evaluated) * (accepted / evaluated - expected);
+    this.acceptance = freshAcceptance(window, learned);
   }
 
   /** Note whether a draft that was not fed would have been right. */

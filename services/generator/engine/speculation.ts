@@ -10,8 +10,8 @@ const WEIGHT = 0.1;
 /** How good drafts are taken to be before there are any. */
 const FIRST_ACCEPTANCE = 0.6;
 
-/** Steps without speculation between two looks at how good drafts would have been; a look costs each sequence a draw. */
-const LOOK_INTERVAL = 32;
+/** Without speculation, the share of the time that goes into looks at how good drafts would have been. */
+const LOOK_SHARE = 0.005;
 
 /** What an engine has learned about drafts and passes, and how far it looks ahead by it. */
 export class Speculation {
@@ -19,7 +19,7 @@ export class Speculation {
   readonly passCost = new PassCost();
   #lawMs = 0;
   #acceptance = FIRST_ACCEPTANCE;
-  #steps = 0;
+  #sinceLook = 0;
 
   /** How good drafts have been lately: what a new sequence starts from. */
   get acceptance(): number {
@@ -37,7 +37,7 @@ export class Speculation {
       acceptance: automatic.map(({ acceptance }) => acceptance), rows, lawMs: this.#lawMs,
       passMs: (positions) => this.passCost.estimate(positions),
     });
-    const isLook = chosen === 1 && this.#steps++ % LOOK_INTERVAL === 0;
+    const isLook = chosen === 1 && this.#isTimeToLook(automatic.length, rows);
     return new Map(sequences.map((sequence) => {
       const { draftWindow } = sequence.request.speculation;
       const window = Math.min(draftWindow === "auto" ? chosen : draftWindow, imageTokenCount - sequence.tokens.length);
@@ -47,9 +47,17 @@ export class Speculation {
     }));
   }
 
-  /** Note how a sequence's drafts fared. */
-  judged(sequence: Sequence, { tokens, evaluated }: Verified): void {
-    sequence.observe(evaluated, tokens.length - 1);
+  /** A look costs each sequence a draw. */
+  #isTimeToLook(sequences: number, rows: number): boolean {
+    this.#sinceLook++;
+    if (this.#sinceLook * LOOK_SHARE * this.passCost.estimate(rows) < this.#lawMs * sequences) return false;
+    this.#sinceLook = 0;
+    return true;
+  }
+
+  /** Note how a sequence's drafts fared. @param window positions of its pass. */
+  judged(sequence: Sequence, { tokens, evaluated }: Verified, window: number): void {
+    sequence.observe(window, evaluated, tokens.length - 1);
     const [look] = sequence.looks;
     if (look !== undefined && evaluated === 0) sequence.lookedAt(look.token === tokens[0]);
     sequence.looks = [];
