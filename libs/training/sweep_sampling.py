@@ -1,4 +1,4 @@
-"""Choose guidance scale, temperature, top-k and top-p, once, for a bundle's defaults:
+"""Choose guidance scale, temperature, top-k and top-p, once, for a bundle's defaults, resumable:
 
     python sweep_sampling.py --config configs/cpu.json --tokens DIR --selection DIR/selection.npz --codec DIR --clip DIR
       --tokenizer DIR --transformer DIR --out sweep.json
@@ -46,17 +46,25 @@ def main():
     groups, scenes = zip(*(prompts.next(rng) for _ in range(config["groups"])))
     nothing = torch.tensor(tokenizer.encode(whole["transformer"]["unconditionalPrompt"], add_special_tokens=False).ids, device=DEVICE)
 
-    rows = []
+    out = Path(args.out)
+    saved = json.loads(out.read_text()) if out.exists() else {}
+    rows, last = saved.get("settings", []), saved.get("otherCaptions")
+    keep = lambda **more: out.write_text(json.dumps({"settings": rows, **more}, indent=1) + "\n")
     for guidance, temperature, (top_k, top_p) in itertools.product(config["guidance"], config["temperature"], config["kept"]):
+        setting = {"guidanceScale": guidance, "temperature": temperature, "topK": top_k, "topP": top_p}
+        if any(setting.items() <= row.items() for row in rows):
+            continue
         torch.manual_seed(config["seed"])
         drawn = [sample(model, ids, config["images"], image.shape[1], codebook_size, nothing, guidance, temperature, top_k, top_p)[0]
                  for ids in groups]
-        rows.append({"guidanceScale": guidance, "temperature": temperature, "topK": top_k, "topP": top_p, **score(reward, groups, drawn)})
+        rows.append({**setting, **score(reward, groups, drawn)})
+        keep()
         print(json.dumps(rows[-1]), flush=True)
+        last = score(reward, [ids.roll(1, 0) for ids in groups], drawn)
     kept = [torch.from_numpy(image[part].astype(np.int64)).to(DEVICE) for part in scenes]
-    anchors = {"reconstructions": score(reward, groups, kept), "otherCaptions": score(reward, [ids.roll(1, 0) for ids in groups], drawn)}
+    anchors = {"reconstructions": score(reward, groups, kept), "otherCaptions": last}
+    keep(**anchors)
     print(json.dumps(anchors))
-    Path(args.out).write_text(json.dumps({"settings": rows, **anchors}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
