@@ -13,7 +13,7 @@ export interface Quality {
   /** To renders of the same prompts, one picture a prompt. */
   readonly frechet: number;
   readonly kernel: number;
-  /** The same between those renders and renders of the other suite's prompts: nothing can be expected below. */
+  /** The same between those renders and others of the same prompts: less cannot be expected. */
   readonly frechetFloor: number;
   readonly kernelFloor: number;
   /**

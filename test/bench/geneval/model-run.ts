@@ -13,7 +13,7 @@ import { Gallery } from "./gallery.js";
 import { picturesEach, type Judgement, type Jury } from "./jury.js";
 import type { GenevalOptions } from "./options.js";
 import type { Picture } from "./picture.js";
-import { promptsOf, SUITES, type PromptedScene } from "./prompts.js";
+import type { PromptedScene } from "./prompts.js";
 import type { Atlas } from "./renders.js";
 import { printReport, writeReport, type ModelReport } from "./report.js";
 import { Retrieval } from "./retrieval.js";
@@ -120,14 +120,13 @@ async function qualityOf(
   { options, prompts, atlas }: Bench, picturesOf: (place: number) => Promise<readonly Picture[]>, retrieval: Retrieval,
 ): Promise<Quality> {
   const network = await FeatureNetwork.open(options.featuresFile);
-  const otherPrompts = promptsOf(SUITES.find((suite) => suite !== options.suite)!, atlas.vocabulary);
   const training = [...retrieval.scenes(TRAINING_SCENES), ...prompts.map(({ prompt }) => retrieval.nearest(prompt.prompt))];
   try {
     return await network.qualityOf({
       made: await Promise.all(prompts.map((_, place) => picturesOf(place))),
       renders: prompts.map(({ scene }) => atlas.draw(scene, new Draws(0, 0))),
       shiftedRenders: prompts.map(({ scene, index }) => atlas.draw(scene, new Draws(1, index), 3)),
-      otherRenders: prompts.map(({ index }) => atlas.draw(otherPrompts[index]!.scene, new Draws(0, 0))),
+      otherRenders: prompts.map((prompt) => renderOf(prompt, 0, atlas, 0)),
       training: training.map((scene) => atlas.draw(scene, new Draws(0, 0))),
     });
   } finally {
