@@ -10,7 +10,7 @@ type DraftWindow = SpeculationSettings["draftWindow"];
 const CONCURRENCIES = [1, 2, 4, 8, 16, 32];
 const WINDOWS: readonly DraftWindow[] = [1, 2, 4, 8, 16, 32, 64, "auto"];
 /** How often either window's turn comes where many images run at once. */
-const TURNS = 3;
+const TURNS = 8;
 /** Beside the bundle's own. */
 const GUIDANCE_SCALES = [1, 3, 6];
 /** The window that `stepCompression` is about, at the bundle's own scale. */
@@ -71,14 +71,26 @@ function throughput(concurrency: number, bursts: readonly Burst[]): Throughput {
   };
 }
 
-/** With no drafts and with as many as the engine likes, in turns, so that both see the same machine. */
-async function throughputs(load: EngineLoad, concurrency: number, rounds: number): Promise<Readonly<Record<"plain" | "auto", Throughput>>> {
+/** Without drafts and with as many as the engine likes. */
+interface Compared {
+  readonly plain: Throughput;
+  readonly auto: Throughput;
+  /** Images a second with drafts over those without, the middle of all turns. */
+  readonly autoOverPlain: number;
+}
+
+/** Both in turns, so that both see the same machine. */
+async function compare(load: EngineLoad, concurrency: number, rounds: number): Promise<Compared> {
   const [plain, auto]: Burst[][] = [[], []];
   for (let turn = 0; turn < TURNS; turn++) {
     plain.push(await burst(load, concurrency, 1, rounds));
     auto.push(await burst(load, concurrency, "auto", rounds));
   }
-  return { plain: throughput(concurrency, plain), auto: throughput(concurrency, auto) };
+  const speed = ({ runs, seconds }: Burst) => runs.length / seconds;
+  return {
+    plain: throughput(concurrency, plain), auto: throughput(concurrency, auto),
+    autoOverPlain: median(auto.map((burst, turn) => speed(burst) / speed(plain[turn]))),
+  };
 }
 
 /** Windows take turns within each round, so that all of them see the same machine. */
@@ -98,15 +110,15 @@ async function speculation(load: EngineLoad, guidanceScale: number, rounds: numb
   });
 }
 
-function throughputTable(rows: readonly Throughput[], others: readonly Throughput[]): string {
+function throughputTable(rows: readonly Throughput[], overPlain: readonly number[]): string {
   const [{ imagesPerSecond: single }] = rows;
   return table([
     [
-      "images at once", "images/s", "times one", "times other", "ms/step", "bookkeeping %", "first token p50", "p99 ms", "token p50",
+      "images at once", "images/s", "times one", "over plain", "ms/step", "bookkeeping %", "first token p50", "p99 ms", "token p50",
       "p99 ms",
     ],
     ...rows.map((row, index) => [
-      `${row.concurrency}`, row.imagesPerSecond, row.imagesPerSecond / single, row.imagesPerSecond / others[index].imagesPerSecond,
+      `${row.concurrency}`, row.imagesPerSecond, row.imagesPerSecond / single, overPlain[index].toFixed(2),
       row.stepMs, 100 * row.bookkeepingShare, row.firstTokenMs.p50, row.firstTokenMs.p99, row.interTokenMs.p50, row.interTokenMs.p99,
     ]),
   ]);
@@ -131,15 +143,14 @@ export async function engine({ bundle, rounds, isJson }: BenchOptions): Promise<
     const { name } = load.bundle.manifest;
     say(`${name}, ${threads} threads, without services; middle of ${rounds} images where one runs at a time\n`);
     await load.run({ number: 0, draftWindow: "auto" });
-    const plain: Throughput[] = [];
-    const auto: Throughput[] = [];
+    const compared: Compared[] = [];
     for (const concurrency of CONCURRENCIES) {
-      const rows = await throughputs(load, concurrency, Math.max(2, Math.ceil(rounds / concurrency / TURNS)));
-      plain.push(rows.plain);
-      auto.push(rows.auto);
+      compared.push(await compare(load, concurrency, Math.max(2, Math.ceil(rounds / concurrency / TURNS))));
     }
-    say(`draft window 1, in turns with\n${throughputTable(plain, auto)}`);
-    say(`draft window auto\n${throughputTable(auto, plain)}`);
+    const [plain, auto] = [compared.map((row) => row.plain), compared.map((row) => row.auto)];
+    const autoOverPlain = compared.map((row) => row.autoOverPlain);
+    say(`draft window 1, in turns with\n${throughputTable(plain, plain.map(() => 1))}`);
+    say(`draft window auto\n${throughputTable(auto, autoOverPlain)}`);
     const speculated: SpeculationRun[] = [];
     const own = load.bundle.manifest.defaults.guidanceScale;
     for (const scale of new Set([own, ...GUIDANCE_SCALES])) speculated.push(...await speculation(load, scale, rounds));
@@ -154,8 +165,7 @@ export async function engine({ bundle, rounds, isJson }: BenchOptions): Promise<
       bench: "engine", bundle: name, threads,
       scaling16: at(plain, 16).imagesPerSecond / at(plain, 1).imagesPerSecond,
       scaling16Auto: at(auto, 16).imagesPerSecond / at(auto, 1).imagesPerSecond,
-      autoOverPlain: auto.map(({ imagesPerSecond }, index) => imagesPerSecond / plain[index].imagesPerSecond),
-      stepCompression: reported.stepCompression, bookkeepingShare: at(plain, 16).bookkeepingShare,
+      autoOverPlain, stepCompression: reported.stepCompression, bookkeepingShare: at(plain, 16).bookkeepingShare,
       plain, auto, speculation: speculated, sampling,
     }))}\n`);
   } finally {
