@@ -19,8 +19,6 @@ import { EcarModel, type Wish } from "./ecar-model.js";
 import { ECAR_HELP, parseEcarOptions, type EcarOptions } from "./options.js";
 import { printReport, type Run } from "./report.js";
 
-/** Of the baseline, beside as many as E-CAR has. */
-const EVALUATIONS = [250, 50, 25];
 /** Images made at once. */
 const BATCHES = [1, 8];
 const PROMPTS = [
@@ -57,7 +55,7 @@ async function measure(options: EcarOptions, { model, dit, local }: Models, sign
   const ditGuidanceScale = options.ditGuidanceScale ?? guidanceScale;
   const load = { prompts: PROMPTS, guidanceScale };
   const ditLoad = { prompts: PROMPTS, guidanceScale: ditGuidanceScale };
-  const evaluations = [...EVALUATIONS, model.evaluations];
+  const evaluations = [...new Set([...options.evaluations, model.evaluations])];
   const own = await ecarContender(model, load);
   const dits = await Promise.all(evaluations.map((count) => ditContender(dit, model, ditLoad, count)));
   const contenders = [own, ...dits, discreteContender(local)];
@@ -71,7 +69,7 @@ async function measure(options: EcarOptions, { model, dit, local }: Models, sign
   ));
   const [cost, withoutPyramid] = [await ecarMacs(model, load), await ecarMacs(model, load, false)];
   const gain = (macs: number) => gainOf({
-    dit: macs, ditAtEqualEvaluations: dits.at(-1)!.macs!, ecarWithoutPyramid: withoutPyramid.total, ecar: cost.total,
+    dit: macs, ditAtEqualEvaluations: dits[evaluations.indexOf(model.evaluations)]!.macs!, ecarWithoutPyramid: withoutPyramid.total, ecar: cost.total,
   });
   printReport({
     model: model.manifest.name, isTrained: options.bundle !== undefined, guidanceScale, ditGuidanceScale, threads: options.threads, images: options.limit,

@@ -21,6 +21,8 @@ export interface EcarOptions {
   readonly guidanceScale?: number;
   /** Of the baseline; left out: as E-CAR's. */
   readonly ditGuidanceScale?: number;
+  /** Of the baseline, beside as many as E-CAR has. */
+  readonly evaluations: readonly number[];
   readonly threads: number;
   readonly isJson: boolean;
 }
@@ -28,9 +30,9 @@ export interface EcarOptions {
 /** What `--help` prints. */
 export const ECAR_HELP = `npm run bench -- ecar [--bundle DIR] [--dit DIR] [--limit PROMPTS] [--json]
 
-E-CAR against a DiT of equal size that denoises the whole latent at 250, 50, 25 and as many evaluations as E-CAR takes,
-and against the discrete model: multiplications counted from the graphs, seconds side by side for one image and for eight, and the score
-of GenEval's six tasks.
+E-CAR against a DiT of equal size that denoises the whole latent, with as many evaluations as E-CAR takes and with more,
+and against the discrete model: multiplications counted from the graphs, seconds side by side for one image and for eight, and
+the score of GenEval's six tasks.
 
   --bundle DIR     the bundle of continuous tokens (default: a tiny one with random weights, whose scores say nothing)
   --dit DIR        the baseline's checkpoint, the folder dit/ that export_ecar.py writes (default: a tiny random one)
@@ -40,6 +42,7 @@ of GenEval's six tasks.
   --rounds N       images that are timed (default 5)
   --guidance S     instead of the bundle's own
   --dit-guidance S the baseline's, where another suits it better (default the same)
+  --evaluations L  of the baseline's network, beside as many as E-CAR's (default 250,50,25,12)
   --threads N      of each network (default 1)
   --json           print only the report, as one line of JSON
 
@@ -54,7 +57,8 @@ export function parseEcarOptions(args: readonly string[]): EcarOptions | undefin
     args: [...args], strict: true,
     options: {
       bundle: text, dit: text, discrete: { type: "string", default: DEFAULT_BUNDLE }, suite: { type: "string", default: "seen" }, limit: text,
-      rounds: text, guidance: text, "dit-guidance": text, threads: text, json: { type: "boolean" }, help: { type: "boolean" },
+      rounds: text, guidance: text, "dit-guidance": text,
+      evaluations: { type: "string", default: "250,50,25,12" }, threads: text, json: { type: "boolean" }, help: { type: "boolean" },
     },
   });
   if (values.help) return undefined;
@@ -69,6 +73,7 @@ export function parseEcarOptions(args: readonly string[]): EcarOptions | undefin
     discrete: values.discrete, suite, isJson: values.json ?? false,
     limit: integerFlag("--limit", values.limit, { min: 0, max: 553 }) ?? 12,
     rounds: integerFlag("--rounds", values.rounds, { min: 1, max: 1000 }) ?? 5,
+    evaluations: values.evaluations.split(",").map((count) => integerFlag("--evaluations", count, { min: 1, max: 1000 })!),
     threads: integerFlag("--threads", values.threads, { min: 1, max: 256 }) ?? 1,
     ...(values.bundle !== undefined && { bundle: values.bundle }), ...(values.dit !== undefined && { dit: values.dit }),
     ...(guidanceScale !== undefined && { guidanceScale }), ...(ditGuidanceScale !== undefined && { ditGuidanceScale }),
