@@ -16,13 +16,8 @@ WORDS = (
 )
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--config", required=True)
-    parser.add_argument("--scenes", required=True)
-    parser.add_argument("--out", required=True)
-    args = parser.parse_args()
-    config = json.loads(Path(args.config).read_text())["transformer"]
+def train_tokenizer(texts, size):
+    """A tokenizer of `size` entries in the Qwen2 layout, learned from texts, and the special tokens after them."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
@@ -30,8 +25,19 @@ def main():
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ])
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=config["textVocabulary"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
+        vocab_size=size, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIAL_TOKENS])
+    return tokenizer
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--scenes", required=True)
+    parser.add_argument("--out", required=True)
+    args = parser.parse_args()
+    config = json.loads(Path(args.config).read_text())["transformer"]
 
     def texts():
         template = config["promptTemplate"]
@@ -42,8 +48,7 @@ def main():
         for concept in json.loads((Path(__file__).parent / "long-tail.json").read_text()):
             yield " " + concept["noun"]
 
-    tokenizer.train_from_iterator(texts(), trainer)
-    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIAL_TOKENS])
+    tokenizer = train_tokenizer(texts(), config["textVocabulary"])
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(out / "tokenizer.json"))
