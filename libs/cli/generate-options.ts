@@ -51,7 +51,7 @@ Makes a picture of PROMPT. Starts the services for it, or uses running ones.
   --top-p P          keeps the most likely tokens up to this probability; > 0 .. 1
   --repetition-penalty R
                      above 1 it makes tokens that the picture has already less likely; .01 .. 100, 1 if left out: none
-  --negative TEXT    what to steer away from
+  --negative TEXT    what to steer away from; takes guidance over 1
   --images N         so many pictures and a contact sheet; 1 .. ${MAX_IMAGE_COUNT}
   --priority P       low, normal or high: running pictures of a lower priority give way
   --draft-window N   drafts N - 1 tokens and verifies them in one pass, the picture stays the same; 1 .. 64, 1 turns

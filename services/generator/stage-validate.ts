@@ -31,6 +31,7 @@ export function validateStageGeneration(generation: Generation | undefined, { de
   const priority = PRIORITIES[generation.priority];
   check("prompt", prompt !== "", "not be empty");
   check("guidance_scale", guidanceScale >= 1 && guidanceScale <= 100, `be 1 .. 100, got ${guidanceScale}`);
+  check("guidance_scale", guidanceScale !== 1 || negativePrompt === undefined, `be over 1 for a negative prompt to steer, got ${guidanceScale}`);
   check("image_count", generation.imageCount <= MAX_IMAGE_COUNT, `be 0 .. ${MAX_IMAGE_COUNT}, got ${generation.imageCount}`);
   check("priority", priority !== undefined, `be one of the priorities, got ${generation.priority}`);
   const hasNone = "be left out: the loaded model has continuous tokens";

@@ -57,6 +57,7 @@ function checkAll(generation: Generation, valid: ValidGeneration, manifest: Toke
   const { guidanceScale, temperature, topK, topP, repetitionPenalty } = valid;
   const { codebookSize } = manifest.image;
   check("guidance_scale", guidanceScale >= 1 && guidanceScale <= 100, "1 .. 100", guidanceScale);
+  check("guidance_scale", guidanceScale !== 1 || valid.negativePrompt === undefined, "over 1 for a negative prompt to steer", guidanceScale);
   check("sampling.temperature", temperature >= 0 && temperature <= 100, "0 .. 100", temperature);
   check("sampling.top_k", topK <= codebookSize, `0 .. ${codebookSize}`, topK);
   check("sampling.top_p", topP > 0 && topP <= 1, "> 0 and <= 1", topP);

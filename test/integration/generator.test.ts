@@ -84,6 +84,10 @@ test("every field out of range is named", async () => {
   ]);
 });
 
+test("a negative prompt is refused where nothing would be steered by it", async () => {
+  await rejects(collect({ ...GENERATION, guidanceScale: 1, negativePrompt: "a cat" }), "invalid-request", ["generation.guidance_scale"]);
+});
+
 test("a model with discrete tokens refuses to generate stages", async () => {
   await rejects((async () => {
     for await (const _ of stand.client.generateStages((async function* () {})()));

@@ -222,6 +222,7 @@ test("what has no meaning for continuous tokens is refused by name, with all els
     "generation.prompt", "generation.guidance_scale", "generation.image_count", "generation.sampling.temperature",
     "generation.sampling.top_k", "generation.sampling.top_p", "generation.sampling.repetition_penalty", "generation.prefixes", "generation.speculation.draft_window",
   ]);
+  await rejects(finish(begin({ guidanceScale: 1, negativePrompt: "a star" })), "invalid-request", ["generation.guidance_scale"]);
   assert.equal((await finish(begin({ sampling: {}, speculation: {} }))).at(-1)?.case, "imageFinished");
 });
 

@@ -244,7 +244,8 @@ export type Generation = Message<"tessera.v1.Generation"> & {
   negativePrompt?: string | undefined;
 
   /**
-   * How strongly the prompt steers (classifier-free guidance): unitless, finite, 1 .. 100; 1 turns guidance off.
+   * How strongly the prompt steers (classifier-free guidance): unitless, finite, 1 .. 100; 1 turns guidance off,
+   * and takes no negative prompt.
    *
    * @generated from field: optional float guidance_scale = 3;
    */
