@@ -2,7 +2,7 @@
 
     python export_ecar.py --config configs/cpu.json --codec DIR --ecar DIR --dit DIR --tokenizer DIR --out DIR
 
-Weights are the averaged ones, in float32. `--dit` may be left out; the baseline is only for benchmarks.
+Weights are the averaged ones, in float32. `--dit` may be left out; the baseline is only for benchmarks, and kept in float16, as it is run.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def main():
                "trainingScenes": log[-1]["scenes"]}
     if args.dit:
         baseline, baseline_config, baseline_log = load_trained("dit", args.dit, recipe)
-        save_network(baseline, baseline_config, out / "dit")
+        save_network(baseline.half(), baseline_config, out / "dit")
         metrics |= {"ditHeldOutLoss": baseline_log[-1]["heldOutLosses"][0], "ditTrainingScenes": baseline_log[-1]["scenes"]}
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(Path(args.tokenizer) / name, out / name)

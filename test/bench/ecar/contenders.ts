@@ -21,10 +21,10 @@ export interface Contender {
   make(wishes: readonly Wish[]): Promise<(place: number) => Promise<Picture>>;
 }
 
-/** E-CAR as its bundle says. */
+/** E-CAR as its bundle says, at the load's guidance scale. */
 export async function ecarContender(model: EcarModel, load: CostLoad): Promise<Contender> {
   return {
-    name: "E-CAR", passes: model.manifest.stages.length + model.evaluations, macs: (await ecarMacs(model, load)).total,
+    name: `E-CAR, ${load.guidanceScale === 1 ? "no guidance" : `guidance ${load.guidanceScale}`}`, passes: model.manifest.stages.length + model.evaluations, macs: (await ecarMacs(model, load)).total,
     async make(wishes) {
       const latents = await model.sample(wishes, load.guidanceScale);
       return (place) => pictureOf(model, latents[place]!);

@@ -9,10 +9,12 @@ export interface EcarCost {
   readonly total: number;
 }
 
-/** What E-CAR's gain over a baseline comes of: the three multiply up to it. */
+/** What E-CAR's gain over a baseline comes of: these multiply up to it. */
 export interface Gain {
   /** The baseline evaluates its network as rarely as E-CAR its head. */
   readonly fewerEvaluations: number;
+  /** It does so for the prompt alone where E-CAR is not guided; 1 where both are. */
+  readonly noGuidance: number;
   /** The large network runs once a stage, a small one at every evaluation. */
   readonly smallHead: number;
   /** Early stages have few cells. */
@@ -57,10 +59,11 @@ export async function ditMacs(dit: DitModel, model: EcarModel, { prompts, guidan
 
 /** Split the gain over a baseline of so many multiplications. */
 export function gainOf(macs: {
-  readonly dit: number; readonly ditAtEqualEvaluations: number; readonly ecarWithoutPyramid: number; readonly ecar: number;
+  readonly dit: number; readonly ditAtEqualEvaluations: number; readonly ditWithoutGuidance: number; readonly ecarWithoutPyramid: number;
+  readonly ecar: number;
 }): Gain {
   return {
-    fewerEvaluations: macs.dit / macs.ditAtEqualEvaluations, smallHead: macs.ditAtEqualEvaluations / macs.ecarWithoutPyramid,
-    coarseStages: macs.ecarWithoutPyramid / macs.ecar,
+    fewerEvaluations: macs.dit / macs.ditAtEqualEvaluations, noGuidance: macs.ditAtEqualEvaluations / macs.ditWithoutGuidance,
+    smallHead: macs.ditWithoutGuidance / macs.ecarWithoutPyramid, coarseStages: macs.ecarWithoutPyramid / macs.ecar,
   };
 }

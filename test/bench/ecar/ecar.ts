@@ -3,7 +3,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openProgress } from "#libs/cli/progress.js";
 import { readVocabulary } from "#libs/training/vocabulary.js";
-import { TINY_STAGE_FOLDER, tinyStageBundle } from "#test/fixtures/tiny-stage-bundle.js";
 import { spread } from "../geneval/geneval.js";
 import { Jury, picturesEach } from "../geneval/jury.js";
 import type { Picture } from "../geneval/picture.js";
@@ -13,11 +12,11 @@ import { differenceOf, scoresOf, type PromptResult } from "../geneval/score.js";
 import { OneProcess } from "../one-process.js";
 import { median } from "../table.js";
 import { discreteContender, ditContender, ecarContender, type Contender } from "./contenders.js";
-import { ecarMacs, gainOf } from "./costs.js";
+import { ditMacs, ecarMacs, gainOf } from "./costs.js";
 import { DitModel } from "./dit-model.js";
 import { EcarModel, type Wish } from "./ecar-model.js";
 import { ECAR_HELP, parseEcarOptions, type EcarOptions } from "./options.js";
-import { printReport, type Run } from "./report.js";
+import { bestOf, cheapestOf, printReport, type Run } from "./report.js";
 
 /** Images made at once. */
 const BATCHES = [1, 8];
@@ -34,9 +33,9 @@ export async function ecar(args: readonly string[], { signal }: { readonly signa
   const open: { close(): Promise<void> }[] = [];
   const kept = <T extends { close(): Promise<void> }>(part: T): T => (open.push(part), part);
   try {
-    const model = kept(await EcarModel.open(options.bundle ?? await tinyStageBundle(), options));
+    const model = kept(await EcarModel.open(options.bundle, options));
     const { weights } = model.manifest.transformer;
-    const dit = kept(await DitModel.open(options.dit ?? join(TINY_STAGE_FOLDER, "dit"), folder, { threads: options.threads, weights }));
+    const dit = kept(await DitModel.open(options.dit, folder, { threads: options.threads, weights }));
     await measure(options, { model, dit, local: kept(await OneProcess.open(options.discrete, { maxRunning: Math.max(...BATCHES) })) }, signal);
   } finally {
     await Promise.all(open.map((part) => part.close()));
@@ -51,29 +50,34 @@ interface Models {
 }
 
 async function measure(options: EcarOptions, { model, dit, local }: Models, signal: AbortSignal): Promise<void> {
-  const guidanceScale = options.guidanceScale ?? model.manifest.defaults.guidanceScale;
-  const ditGuidanceScale = options.ditGuidanceScale ?? guidanceScale;
-  const load = { prompts: PROMPTS, guidanceScale };
+  const { ditGuidanceScale, guidanceScales = [...new Set([model.manifest.defaults.guidanceScale, 1])] } = options;
   const ditLoad = { prompts: PROMPTS, guidanceScale: ditGuidanceScale };
   const evaluations = [...new Set([...options.evaluations, model.evaluations])];
-  const own = await ecarContender(model, load);
+  const own = await Promise.all(guidanceScales.map((guidanceScale) => ecarContender(model, { prompts: PROMPTS, guidanceScale })));
   const dits = await Promise.all(evaluations.map((count) => ditContender(dit, model, ditLoad, count)));
-  const contenders = [own, ...dits, discreteContender(local)];
+  const contenders = [...own, ...dits, discreteContender(local)];
   const progress = openProgress(process.stderr, "prompts");
   progress.say("timing");
   const seconds = await timed(contenders, options, signal);
   progress.say("judging");
   const results = options.limit > 0 ? await judged(contenders, options, signal) : undefined;
-  const [first, ...others] = contenders.map(({ name, passes, macs }, place): Run => (
+  const runs = contenders.map(({ name, passes, macs }, place): Run => (
     { name, passes, macs, ...seconds[place]!, ...(results === undefined ? { score: undefined } : scored(results[0]!, results[place]!)) }
   ));
+  const [ecars, ditRuns] = [runs.slice(0, own.length), runs.slice(own.length, -1)];
+  const ecar = cheapestOf(ecars, bestOf(ditRuns));
+  const guidanceScale = guidanceScales[ecars.indexOf(ecar)]!;
+  const load = { prompts: PROMPTS, guidanceScale };
   const [cost, withoutPyramid] = [await ecarMacs(model, load), await ecarMacs(model, load, false)];
-  const gain = (macs: number) => gainOf({
-    dit: macs, ditAtEqualEvaluations: dits[evaluations.indexOf(model.evaluations)]!.macs!, ecarWithoutPyramid: withoutPyramid.total, ecar: cost.total,
-  });
+  const ditAtEqualEvaluations = await ditMacs(dit, model, ditLoad, model.evaluations);
+  const ditWithoutGuidance = await ditMacs(dit, model, { ...ditLoad, guidanceScale: Math.min(guidanceScale, ditGuidanceScale) }, model.evaluations);
   printReport({
-    model: model.manifest.name, isTrained: options.bundle !== undefined, guidanceScale, ditGuidanceScale, threads: options.threads, images: options.limit,
-    ecar: first!, dits: others.slice(0, -1).map((run) => ({ ...run, gain: gain(run.macs!) })), discrete: others.at(-1)!, cost,
+    model: model.manifest.name, ditGuidanceScale, threads: options.threads, images: options.limit, ecars, ecar, guidanceScale, cost,
+    dits: ditRuns.map((run) => ({
+      ...run,
+      gain: gainOf({ dit: run.macs!, ditAtEqualEvaluations, ditWithoutGuidance, ecarWithoutPyramid: withoutPyramid.total, ecar: cost.total }),
+    })),
+    discrete: runs.at(-1)!,
   }, options);
 }
 

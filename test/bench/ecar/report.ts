@@ -16,7 +16,7 @@ export interface Run {
   readonly codecSeconds: number;
   /** 0 .. 1; undefined if nothing was judged. */
   readonly score: number | undefined;
-  /** Where the score lies when prompts are drawn again, and how far it is above E-CAR's on the same prompts. */
+  /** Where the score lies when prompts are drawn again, and how far it is above the first E-CAR's on the same prompts. */
   readonly interval?: Interval;
   readonly overEcar?: Difference;
 }
@@ -29,17 +29,17 @@ export interface DitRun extends Run {
 /** All that was measured. */
 export interface EcarReport {
   readonly model: string;
-  /** Whether scores say anything. */
-  readonly isTrained: boolean;
-  readonly guidanceScale: number;
   readonly ditGuidanceScale: number;
   readonly threads: number;
   /** Pictures that each was judged by. */
   readonly images: number;
+  readonly ecars: readonly Run[];
+  /** The one of them that is compared with the baseline, and its guidance scale and multiplications. */
   readonly ecar: Run;
+  readonly guidanceScale: number;
+  readonly cost: EcarCost;
   readonly dits: readonly DitRun[];
   readonly discrete: Run;
-  readonly cost: EcarCost;
 }
 
 /** E-CAR against one run of the baseline: how many times as much that takes. */
@@ -54,16 +54,22 @@ export interface Comparison {
 const EQUAL = 0.02;
 
 /** The baseline at its best score, of several the cheapest; without scores at its most evaluations. */
-export function bestOf(dits: readonly DitRun[]): DitRun {
+export function bestOf<R extends Run>(dits: readonly R[]): R {
   const byCost = dits.toSorted((a, b) => a.passes - b.passes);
   const best = Math.max(...byCost.map(({ score }) => score ?? -1));
   return byCost.find(({ score }) => score === best) ?? byCost.at(-1)!;
 }
 
-/** The cheapest run of the baseline that is as good as E-CAR; undefined if none is, or nothing was judged. */
-export function equalOf({ score }: Run, dits: readonly DitRun[]): DitRun | undefined {
+/** The cheapest E-CAR that is as good as that; the best if none is, and without scores the first. */
+export function cheapestOf(ecars: readonly Run[], best: Run): Run {
+  if (best.score === undefined) return ecars[0]!;
+  return equalOf(best, ecars) ?? ecars.toSorted((a, b) => b.score! - a.score!)[0]!;
+}
+
+/** The cheapest run that is as good as another; undefined if none is, or nothing was judged. */
+export function equalOf<R extends Run>({ score }: Run, runs: readonly R[]): R | undefined {
   if (score === undefined) return undefined;
-  return dits.toSorted((a, b) => a.passes - b.passes).find((dit) => dit.score !== undefined && dit.score >= score - EQUAL);
+  return runs.toSorted((a, b) => a.macs! - b.macs!).find((run) => run.score !== undefined && run.score >= score - EQUAL);
 }
 
 function comparison(ecar: Run, dit: Run): Comparison {
@@ -74,18 +80,20 @@ function comparison(ecar: Run, dit: Run): Comparison {
 
 /** A table for people, unless only JSON is wanted, and one line of JSON. */
 export function printReport(report: EcarReport, { isJson }: Pick<EcarOptions, "isJson">): void {
-  const { ecar, dits, discrete, cost, isTrained } = report;
+  const { ecars, ecar, dits, discrete, cost } = report;
   const best = bestOf(dits);
   const equal = equalOf(ecar, dits);
   if (!isJson) {
-    process.stdout.write(`${report.model}${isTrained ? "" : ", random weights: scores say nothing"}; guidance ${report.guidanceScale}, the baseline's ${report.ditGuidanceScale}, \
+    process.stdout.write(`${report.model}; guidance of the baseline ${report.ditGuidanceScale}, \
 ${report.threads} thread${report.threads === 1 ? "" : "s"}, codec apart (${ecar.codecSeconds.toPrecision(3)} s an image)
 
-${table([["", "passes", "GMAC", "s alone", "s of eight", "score", "95 % of resamples", "over E-CAR, likewise"], ...[ecar, ...dits, discrete].map(cellsOf)])}
-of E-CAR's multiplications the transformer has ${(100 * cost.transformer / cost.total).toFixed(0)} %
+${table([["", "passes", "GMAC", "s alone", "s of eight", "score", "95 % of resamples", "over E-CAR, likewise"], ...[...ecars, ...dits, discrete].map(cellsOf)])}
+${ecar.name}: of its multiplications the transformer has ${(100 * cost.transformer / cost.total).toFixed(0)} %
 ${table([
-      ["the gain over", "in all", "fewer evaluations", "small head", "coarse stages"],
-      ...dits.map(({ name, macs, gain }) => [name, ...[macs! / ecar.macs!, gain.fewerEvaluations, gain.smallHead, gain.coarseStages].map(times)]),
+      ["the gain over", "in all", "fewer evaluations", "no guidance", "small head", "coarse stages"],
+      ...dits.map(({ name, macs, gain }) => [
+        name, ...[macs! / ecar.macs!, gain.fewerEvaluations, gain.noGuidance, gain.smallHead, gain.coarseStages].map(times),
+      ]),
     ])}
 `);
   }
