@@ -1,10 +1,12 @@
 """Draw the curves of a run: `python plot_curves.py --codec DIR --transformer DIR --out curves.png`, or of continuous tokens
-`python plot_curves.py --ecar DIR --dit DIR --out curves.png`.
+`python plot_curves.py --ecar DIR --dit DIR --out curves.png`, or of what quality costs from the last lines of `npm run bench -- ecar`,
+`python plot_curves.py --claim REPORT.json .. --out claim.png`.
 
 The transformer's are those of all its stages, one after the other; rewards get a panel of their own where there are any.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import matplotlib
@@ -12,6 +14,7 @@ import torch
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first)
+from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter  # noqa: E402
 
 
 def log_of(folder, file="training.pt"):
@@ -25,6 +28,25 @@ def draw_continuous(ecar, dit):
         panel.plot(minutes(ecar), losses, label=f"E-CAR, stage {stage}")
     panel.plot(minutes(dit), [row["heldOutLosses"][0] for row in dit], label="baseline", linestyle="--")
     panel.set(xlabel="minutes of one core", ylabel="squared error of velocities, held out", yscale="log")
+    return figure
+
+
+def draw_claim(reports):
+    figure, panel = plt.subplots(figsize=(6, 3.6))
+    for family, style, label in (("ecars", "o-", "E-CAR"), ("dits", "s--", "baseline")):
+        best = {}  # of several that cost the same
+        for run in sorted((run for report in reports for run in report[family]), key=lambda run: run["score"]):
+            best[run["macs"]] = run
+        runs = [best[macs] for macs in sorted(best)]
+        spread = list(zip(*((run["score"] - run["interval"][0], run["interval"][1] - run["score"]) for run in runs)))
+        panel.errorbar([run["macs"] / 1e9 for run in runs], [run["score"] for run in runs], spread, fmt=style, capsize=2, label=label)
+        for run in runs:
+            panel.annotate(run["name"].split(", ")[1], (run["macs"] / 1e9, run["score"]), xytext=(4, -12), textcoords="offset points", fontsize=7)
+    panel.set(xlabel="GMAC an image, codec apart", ylabel="score", xscale="log")
+    panel.margins(x=0.25, y=0.1)
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_major_formatter(ScalarFormatter())
     return figure
 
 
@@ -58,11 +80,14 @@ def main():
     parser = argparse.ArgumentParser()
     for name in ("codec", "transformer", "ecar", "dit"):
         parser.add_argument(f"--{name}")
+    parser.add_argument("--claim", nargs="+")
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
-    if not ((args.codec and args.transformer) or (args.ecar and args.dit)):
-        parser.error("give --codec and --transformer, or --ecar and --dit")
-    if args.ecar:
+    if not ((args.codec and args.transformer) or (args.ecar and args.dit) or args.claim):
+        parser.error("give --codec and --transformer, --ecar and --dit, or --claim")
+    if args.claim:
+        figure = draw_claim([json.loads(Path(file).read_text().splitlines()[-1]) for file in args.claim])
+    elif args.ecar:
         figure = draw_continuous(log_of(args.ecar), log_of(args.dit))
     else:
         figure = draw_discrete(log_of(args.codec, "codec.pt"), log_of(args.transformer))
