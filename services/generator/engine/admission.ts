@@ -6,12 +6,6 @@ export interface Work {
   readonly tokens: number;
 }
 
-/** How fast an image goes. */
-export interface Pace {
-  /** Milliseconds for one more token of every image at work. */
-  readonly msPerToken: number;
-}
-
 /** How far below the estimate a deadline must lie to be given up beforehand: estimates err. */
 const CERTAINTY = 0.8;
 
@@ -27,12 +21,12 @@ export interface Estimate {
  * When a request would start and finish, by playing the queue through: every image's length is known exactly, so the only
  * unknown is the pace.
  * @param running images at work. @param ahead images before it in the queue, in order. @param asked its own images.
- * @param totalRows rows of the cache.
+ * @param totalRows rows of the cache. @param msPerToken for one more token of every image at work.
  */
 export function estimate(
-  running: readonly Work[], ahead: readonly Work[], asked: readonly Work[], totalRows: number, pace: Pace,
+  running: readonly Work[], ahead: readonly Work[], asked: readonly Work[], totalRows: number, msPerToken: number,
 ): Estimate {
-  const length = ({ tokens }: Work) => tokens * pace.msPerToken;
+  const length = ({ tokens }: Work) => tokens * msPerToken;
   const ends = running.map((work) => ({ at: length(work), rows: work.rows }));
   let free = totalRows - ends.reduce((sum, { rows }) => sum + rows, 0);
   let now = 0;

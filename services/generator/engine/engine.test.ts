@@ -129,6 +129,30 @@ test("a deadline that can't hold is refused with the estimate; one that passes e
   assert.equal(heard.error, undefined);
 });
 
+test("an idle engine turns nobody away for how slow it was under load", async (t) => {
+  let clock = 0;
+  t.mock.method(performance, "now", () => clock);
+  const model = new FakeModel();
+  const engine = newEngine({}, model);
+  const forward = model.forward.bind(model);
+  model.forward = (pass) => {
+    clock += 1000;
+    return forward(pass);
+  };
+  for (let i = 0; i < 20; i++) {
+    submit(engine);
+    await runToIdle(engine);
+  }
+  assert.equal(engine.snapshot.estimatedStartMs, 0);
+  submit(engine);
+  assert.throws(() => submit(engine, { deadline: Date.now() + 5000 }), { kind: "deadline-exceeded", message: /in 1\d{4} ms/ });
+  await runToIdle(engine);
+  model.forward = forward;
+  const heard = submit(engine, { deadline: Date.now() + 5000 });
+  await runToIdle(engine);
+  assert.equal(heard.error, undefined);
+});
+
 test("an abort frees its rows before the next pass, at any moment, and harms nobody", async () => {
   const expected = await alone({ seed: 1n });
   for (let at = 0; at < TOTAL + 2; at++) {

@@ -1,9 +1,10 @@
 import { type AppError, deadlineExceeded, invalidRequest, overloaded } from "#libs/errors/errors.js";
-import { estimate, isHopeless, type Estimate, type Pace, type Work } from "./admission.js";
+import { estimate, isHopeless, type Estimate, type Work } from "./admission.js";
 import type { GenerationRequest } from "./generation.js";
 import { Job, type Listener } from "./job.js";
 import type { Model, ModelLayout } from "./model.js";
 import { type Losses, ModelRunner, type PassRecord, type RunnerLimits } from "./model-runner.js";
+import { Pace } from "./pace.js";
 import { inTurn, planAdmission } from "./scheduler.js";
 import { Sequence, type SequenceStatus } from "./sequence.js";
 import type { EngineSnapshot } from "./snapshot.js";
@@ -14,7 +15,7 @@ export interface EngineLimits extends RunnerLimits {
   readonly maxWaiting: number;
 }
 
-/** How much the latest step counts in the pace: one that a busy machine holds up must not turn a deadline down. */
+/** How much the latest step counts in the pace. */
 const WEIGHT = 0.02;
 
 /**
@@ -31,7 +32,7 @@ export class Engine {
   readonly #jobs = new Map<number, Job>();
   /** Every sequence that has not ended, in order of arrival. */
   readonly #jobOf = new Map<Sequence, Job>();
-  #pace: Pace | undefined;
+  #pace = new Pace(1);
   #nextId = 0;
   #steps = 0;
   #stepMs = 0;
@@ -46,8 +47,9 @@ export class Engine {
   }
 
   /** Run passes of many sizes, to learn what they cost and to make the model allocate what it needs. */
-  warmUp(maxMs: number): Promise<void> {
-    return this.#runner.warmUp(maxMs);
+  async warmUp(maxMs: number): Promise<void> {
+    await this.#runner.warmUp(maxMs);
+    this.#pace = new Pace(this.#runner.speculation.passCost.estimate(2));
   }
 
   /**
@@ -179,7 +181,8 @@ export class Engine {
     );
     const queue = inTurn([...new Set([...this.#kept(this.#withStatus("waiting")), ...own])], performance.now());
     const ahead = queue.slice(0, queue.indexOf(own[0]));
-    return estimate(this.#kept(this.#running).map(work), ahead.map(work), own.map(work), this.#limits.maxRows, this.#knownPace);
+    const msPerToken = this.isIdle ? this.#pace.best : this.#pace.likely;
+    return estimate(this.#kept(this.#running).map(work), ahead.map(work), own.map(work), this.#limits.maxRows, msPerToken);
   }
 
   /** Give up what was aborted or is past its deadline. */
@@ -268,19 +271,11 @@ export class Engine {
     return this.#withStatus("decode").reduce((sum, { tokens }) => sum + tokens.length, 0);
   }
 
-  /** Before the first step, what the warm-up has shown: a first step alone, with all its prefill, says little. */
-  get #knownPace(): Pace {
-    return this.#pace ?? { msPerToken: this.#runner.speculation.passCost.estimate(2) };
-  }
-
   /** @param tokens that a step brought to all images together. */
   #learnPace(stepMs: number, tokens: number): void {
     const images = this.#withStatus("decode").length;
     if (images === 0 || tokens === 0) return;
-    const msPerToken = (stepMs * images) / tokens;
-    const known = this.#knownPace.msPerToken;
     // The first steps count alike, and the warm-up as one of them.
-    const weight = Math.max(WEIGHT, 1 / (this.#steps + 2));
-    this.#pace = { msPerToken: known + weight * (msPerToken - known) };
+    this.#pace.observe((stepMs * images) / tokens, Math.max(WEIGHT, 1 / (this.#steps + 2)));
   }
 }

@@ -2,6 +2,7 @@ import { setImmediate } from "node:timers/promises";
 import { aborted, AppError, deadlineExceeded, invariant, notReady, overloaded } from "#libs/errors/errors.js";
 import { latentSize, type Latent, type LatentShape } from "#libs/flow/latent.js";
 import { estimate, isHopeless, type Estimate } from "../engine/admission.js";
+import { Pace } from "../engine/pace.js";
 import { inTurn, planAdmission } from "../engine/scheduler.js";
 import { sharedRows } from "./shared-rows.js";
 import type { StageRequest } from "./stage-generation.js";
@@ -57,7 +58,7 @@ export class StageEngine {
   readonly #limits: StageLimits;
   readonly #jobs = new Set<StageJob>();
   #onPass: (pass: StagePass) => void = () => {};
-  #msPerStage = 0;
+  #pace = new Pace(1);
   #nextId = 0;
   #isWorking = false;
   #isClosed = false;
@@ -83,7 +84,7 @@ export class StageEngine {
       image.passed(await this.#model.forward(image.stage, image.nextRows), 0);
       image.advance({ ...shape, values: new Float32Array(latentSize(shape)) });
     }
-    this.#msPerStage = (performance.now() - startedAt) / this.layout.latents.length;
+    this.#pace = new Pace((performance.now() - startedAt) / this.layout.latents.length);
   }
 
   /** Tell one listener about every pass of the model. */
@@ -178,8 +179,8 @@ export class StageEngine {
     const work = ({ stage }: StagedImage) => ({ rows: 1, tokens: this.layout.latents.length - stage });
     const queue = inTurn([...new Set([...this.#images("waiting"), ...own])], performance.now());
     const ahead = queue.slice(0, queue.indexOf(own[0]));
-    const pace = { msPerToken: this.#msPerStage };
-    return estimate(this.#running.map(work), ahead.map(work), own.map(work), this.#limits.maxRunning, pace);
+    const msPerStage = this.#jobs.size === 0 ? this.#pace.best : this.#pace.likely;
+    return estimate(this.#running.map(work), ahead.map(work), own.map(work), this.#limits.maxRunning, msPerStage);
   }
 
   /** Give slots to whoever is next, at the cost of less urgent images that are in no pass, and tell the others their place. */
@@ -294,6 +295,6 @@ export class StageEngine {
   }
 
   #learnPace({ readyAt }: StagedImage): void {
-    this.#msPerStage += WEIGHT * (performance.now() - readyAt - this.#msPerStage);
+    this.#pace.observe(performance.now() - readyAt, WEIGHT);
   }
 }
