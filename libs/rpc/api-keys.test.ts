@@ -1,23 +1,20 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { test, type TestContext } from "node:test";
+import { test } from "node:test";
 import { Metadata } from "nice-grpc";
-import { ApiKeys, hashOf, readApiKeys, type ApiKey } from "./api-keys.js";
+import { ApiKeys, hashOf, parseApiKeys, type ApiKey } from "./api-keys.js";
 
 const WEB: ApiKey = { name: "web", sha256: hashOf("web-key"), services: ["decoder"], callsPerMinute: 2, concurrentCalls: 0 };
 const BATCH: ApiKey = { name: "batch", sha256: hashOf("batch-key"), services: ["decoder", "generator"], callsPerMinute: 0, concurrentCalls: 1 };
 const bearer = (key: string) => Metadata({ authorization: `Bearer ${key}` });
 
 test("a known key opens its services, by either header", () => {
-  const keys = new ApiKeys([WEB, BATCH]);
+  const keys = new ApiKeys({ latest: [WEB, BATCH] });
   assert.equal(keys.admit(bearer("web-key"), "decoder").key.name, "web");
   assert.equal(keys.admit(Metadata({ "x-api-key": "batch-key" }), "generator").key.name, "batch");
 });
 
 test("no key, an unknown key and a key for another door are told apart, and none is shown", () => {
-  const keys = new ApiKeys([WEB]);
+  const keys = new ApiKeys({ latest: [WEB] });
   for (const metadata of [Metadata(), bearer("guess"), bearer(""), Metadata({ authorization: "Basic web-key" })]) {
     assert.throws(() => keys.admit(metadata, "decoder"), { kind: "unauthenticated", message: /^(a key is needed|the key is not known)/ });
   }
@@ -27,7 +24,7 @@ test("no key, an unknown key and a key for another door are told apart, and none
 
 test("a key's rate and its calls at once are limited, each key for itself", () => {
   let now = 0;
-  const keys = new ApiKeys([WEB, BATCH], () => now);
+  const keys = new ApiKeys({ latest: [WEB, BATCH] }, () => now);
   keys.admit(bearer("web-key"), "decoder").leave();
   keys.admit(bearer("web-key"), "decoder").leave();
   assert.throws(() => keys.admit(bearer("web-key"), "decoder"), { kind: "overloaded", retryDelayMs: 30_000 });
@@ -40,16 +37,25 @@ test("a key's rate and its calls at once are limited, each key for itself", () =
   keys.admit(bearer("batch-key"), "generator");
 });
 
-function file(t: TestContext, text: string): string {
-  const folder = mkdtempSync(join(tmpdir(), "tessera-keys-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  writeFileSync(join(folder, "keys.json"), text);
-  return join(folder, "keys.json");
-}
+test("keys that changed count for the next call, and what a key is using stays with its name", () => {
+  const source = { latest: [WEB, BATCH] };
+  const keys = new ApiKeys(source, () => 0);
+  keys.admit(bearer("web-key"), "decoder");
+  keys.admit(bearer("web-key"), "decoder");
+  const running = keys.admit(bearer("batch-key"), "generator");
+  source.latest = [{ ...WEB, sha256: hashOf("new-key") }, { ...BATCH, callsPerMinute: 9 }];
+  assert.throws(() => keys.admit(bearer("web-key"), "decoder"), { kind: "unauthenticated" });
+  assert.throws(() => keys.admit(bearer("new-key"), "decoder"), { kind: "overloaded", message: /2 calls a minute/ });
+  assert.throws(() => keys.admit(bearer("batch-key"), "generator"), { kind: "overloaded", message: /1 calls at once/ });
+  running.leave();
+  assert.equal(keys.admit(bearer("batch-key"), "generator").key.callsPerMinute, 9);
+  source.latest = [WEB];
+  assert.throws(() => keys.admit(bearer("batch-key"), "generator"), { kind: "unauthenticated" });
+});
 
-test("a file of keys is read, and what is wrong in it is named", (t) => {
+test("a file of keys is read, and what is wrong in it is named", () => {
   const entry = { name: "web", sha256: hashOf("web-key").toString("hex"), services: ["decoder"] };
-  const read = (keys: unknown) => readApiKeys(file(t, JSON.stringify({ keys })));
+  const read = (keys: unknown) => parseApiKeys("keys.json", JSON.stringify({ keys }));
   assert.deepEqual(read([{ ...entry, calls_per_minute: 2 }]), [WEB]);
   const wrong: readonly [keys: unknown, message: RegExp][] = [
     [[], /`keys` must be a list/],
@@ -61,5 +67,5 @@ test("a file of keys is read, and what is wrong in it is named", (t) => {
     [[null], /`keys\[0\]\.name`/],
   ];
   for (const [keys, message] of wrong) assert.throws(() => read(keys), { kind: "invalid-request", message });
-  assert.throws(() => readApiKeys(file(t, "no")), { kind: "invalid-request", message: /must hold JSON$/ });
+  assert.throws(() => parseApiKeys("keys.json", "no"), { kind: "invalid-request", message: "keys.json must hold JSON" });
 });

@@ -1,6 +1,6 @@
 import { createHash, timingSafeEqual } from "node:crypto";
-import { readFileSync } from "node:fs";
 import type { Metadata } from "nice-grpc";
+import type { Reloading } from "#libs/config/reloading-files.js";
 import { AppError, invalidRequest, overloaded } from "#libs/errors/errors.js";
 import { count } from "#libs/telemetry/metrics.js";
 import { ATTRIBUTES, METRICS, type RejectionReason } from "#libs/telemetry/names.js";
@@ -27,21 +27,25 @@ export interface Admission {
 
 /** A key and what is used of its limits. */
 interface KeyInUse {
-  readonly key: ApiKey;
-  readonly bucket: TokenBucket;
+  key: ApiKey;
+  bucket: TokenBucket;
   running: number;
 }
 
 /** How long to wait before a try for a place that a call in progress holds. */
 const BUSY_RETRY_MS = 1000;
 
-/** The keys that a server accepts, with what each of them is using. */
+/** The keys that a server accepts, with what each of them is using. A change counts for calls to come. */
 export class ApiKeys {
-  readonly #keys: readonly KeyInUse[];
+  readonly #source: Reloading<readonly ApiKey[]>;
+  readonly #now: () => number;
+  #known: readonly ApiKey[] = [];
+  #keys: readonly KeyInUse[] = [];
 
   /** @param now a clock in milliseconds. */
-  constructor(keys: readonly ApiKey[], now: () => number = () => performance.now()) {
-    this.#keys = keys.map((key) => ({ key, bucket: new TokenBucket(key.callsPerMinute, 60_000, now), running: 0 }));
+  constructor(source: Reloading<readonly ApiKey[]>, now: () => number = () => performance.now()) {
+    this.#source = source;
+    this.#now = now;
   }
 
   /**
@@ -51,6 +55,7 @@ export class ApiKeys {
    *   `overloaded` with the time to wait if one of its limits is reached.
    */
   admit(metadata: Metadata, service: string): Admission {
+    this.#renew(this.#source.latest);
     const presented = presentedKey(metadata);
     if (presented === undefined) throw refused("unauthenticated", new AppError("unauthenticated", "a key is needed: send `authorization: Bearer KEY`"));
     const entry = this.#find(presented);
@@ -68,6 +73,21 @@ export class ApiKeys {
     return { key, leave: () => void entry.running-- };
   }
 
+  /** What a key is using stays with its name. */
+  #renew(keys: readonly ApiKey[]): void {
+    if (keys === this.#known) return;
+    this.#known = keys;
+    const before = new Map(this.#keys.map((entry) => [entry.key.name, entry]));
+    this.#keys = keys.map((key) => {
+      const bucket = () => new TokenBucket(key.callsPerMinute, 60_000, this.#now);
+      const entry = before.get(key.name);
+      if (entry === undefined) return { key, bucket: bucket(), running: 0 };
+      if (entry.key.callsPerMinute !== key.callsPerMinute) entry.bucket = bucket();
+      entry.key = key;
+      return entry;
+    });
+  }
+
   /** Compares with every key, each in constant time, so that the time taken tells nothing of how near a guess was. */
   #find(presented: string): KeyInUse | undefined {
     const hash = hashOf(presented);
@@ -78,15 +98,16 @@ export class ApiKeys {
 }
 
 /**
- * Read a file of keys: `{"keys": [{"name", "sha256", "services", "calls_per_minute"?, "concurrent_calls"?}]}`.
+ * The keys of a file's text: `{"keys": [{"name", "sha256", "services", "calls_per_minute"?, "concurrent_calls"?}]}`.
  * @throws AppError `invalid-request` naming the file's entry and rule; never a hash.
  */
-export function readApiKeys(file: string): readonly ApiKey[] {
+export function parseApiKeys(file: string, text: string): readonly ApiKey[] {
   let parsed: { readonly keys?: unknown };
   try {
-    parsed = JSON.parse(readFileSync(file, "utf8"));
-  } catch (error) {
-    throw new AppError("invalid-request", `${file} must hold JSON`, { cause: error });
+    parsed = JSON.parse(text);
+  } catch {
+    // The parser's own words would quote the file.
+    throw new AppError("invalid-request", `${file} must hold JSON`);
   }
   if (!Array.isArray(parsed?.keys) || parsed.keys.length === 0) throw invalidRequest("keys", "a list with an entry for each key");
   const keys = parsed.keys.map(parseKey);

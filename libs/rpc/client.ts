@@ -3,6 +3,7 @@ import {
   ClientError, createChannel, createClientFactory, Metadata, Status,
   type Client, type ClientMiddleware, type CompatServiceDefinition,
 } from "nice-grpc";
+import type { Reloading } from "#libs/config/reloading-files.js";
 import { AppError, notReady } from "#libs/errors/errors.js";
 import { TIMEOUT_HEADER, timeoutHeader } from "./deadline.js";
 import { niceDefinition, shortName, type CallLimits, type Definition } from "./definition.js";
@@ -73,10 +74,10 @@ export function openClient<D extends CompatServiceDefinition>(
 }
 
 /** Shows a key with every call that shows none. */
-function withKey(key: string | undefined): ClientMiddleware {
+function withKey(key: Reloading<string> | undefined): ClientMiddleware {
   return async function* (call, options) {
     const metadata = Metadata(options.metadata);
-    if (key !== undefined && !metadata.has("authorization")) metadata.set("authorization", `Bearer ${key}`);
+    if (key !== undefined && !metadata.has("authorization")) metadata.set("authorization", `Bearer ${key.latest}`);
     return yield* call.next(call.request, { ...options, metadata });
   };
 }

@@ -13,12 +13,12 @@ const key = (name: string, more: Partial<ApiKey> = {}): ApiKey => ({
 });
 
 const call = (shape: CallShape, address: string, ownKey?: string) =>
-  shape.call(address, { security: ownKey === undefined ? {} : { ownKey } });
+  shape.call(address, { security: ownKey === undefined ? {} : { ownKey: { latest: ownKey } } });
 
 for (const shape of CALL_SHAPES) {
   test(`${shape.name}: only who has a key comes in`, async (t) => {
     const keys = [key("web"), key("other", { services: ["decoder"] })];
-    const server = await startShape(shape, async () => {}, { keys });
+    const server = await startShape(shape, async () => {}, { keys: { latest: keys } });
     t.after(() => server.stop(0));
     assert.ok(await call(shape, server.address, "web-key") > 0);
     await assert.rejects(call(shape, server.address), { kind: "unauthenticated" });
@@ -33,7 +33,7 @@ for (const shape of CALL_SHAPES) {
       finish = (error) => (error === undefined ? resolve() : reject(error));
       enter();
     });
-    const server = await startShape(shape, behave, { keys: [key("web", { concurrentCalls: 1 })] });
+    const server = await startShape(shape, behave, { keys: { latest: [key("web", { concurrentCalls: 1 })] } });
     t.after(() => server.stop(0));
     for (const ending of [undefined, new Error("a bug")]) {
       t.mock.method(process.stderr, "write", () => true);
@@ -48,7 +48,7 @@ for (const shape of CALL_SHAPES) {
   });
 
   test(`${shape.name}: a key's calls a minute are counted, and the time to wait is told`, async (t) => {
-    const server = await startShape(shape, async () => {}, { keys: [key("web", { callsPerMinute: 1 })] });
+    const server = await startShape(shape, async () => {}, { keys: { latest: [key("web", { callsPerMinute: 1 })] } });
     t.after(() => server.stop(0));
     await call(shape, server.address, "web-key");
     await assert.rejects(call(shape, server.address, "web-key"), (error: { kind: string; retryDelayMs: number }) => {
@@ -60,7 +60,7 @@ for (const shape of CALL_SHAPES) {
 }
 
 test("health and reflection need no key", async (t) => {
-  const server = await startShape(CALL_SHAPES[1], async () => {}, { keys: [key("web")] });
+  const server = await startShape(CALL_SHAPES[1], async () => {}, { keys: { latest: [key("web")] } });
   const probe = openHealthProbe(server.address);
   const channel = createChannel(server.address);
   t.after(() => [probe.close(), channel.close(), server.stop(0)]);
@@ -76,8 +76,8 @@ test("health and reflection need no key", async (t) => {
 
 test("a handler knows its caller's limits", async (t) => {
   const seen: unknown[] = [];
-  const server = await startShape(CALL_SHAPES[1], async ({ limits }) => void seen.push(limits), { keys: [key("web", { callsPerMinute: 5 })] });
-  const { client, close } = connect(GeneratorService, server.address, { security: { ownKey: "web-key" } });
+  const server = await startShape(CALL_SHAPES[1], async ({ limits }) => void seen.push(limits), { keys: { latest: [key("web", { callsPerMinute: 5 })] } });
+  const { client, close } = connect(GeneratorService, server.address, { security: { ownKey: { latest: "web-key" } } });
   t.after(() => [close(), server.stop(0)]);
   for await (const _ of client.generate({}));
   assert.deepEqual(seen, [{ maxMessageBytes: 4 * 2 ** 20, keyRequired: true, callsPerMinute: 5, concurrentCalls: 0 }]);
