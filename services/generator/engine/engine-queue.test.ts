@@ -33,6 +33,23 @@ test("what has been given up counts neither as waiting nor as work ahead, even b
   assert.equal(engine.snapshot.estimatedStartMs, 0);
 });
 
+test("the time of an urgent request does not count the work of those that give way to it", async () => {
+  const engine = newEngine(8);
+  [0, 1].forEach(() => submit(engine));
+  await engine.step();
+  const expectedMs = (priority: "normal" | "high"): number => {
+    let told: RegExpExecArray | null = null;
+    assert.throws(() => submit(engine, { priority, deadline: 0 }), ({ message }: Error) => {
+      told = /expected in (\d+) ms/.exec(message);
+      return told !== null;
+    });
+    return Number(told![1]);
+  };
+  const { imageTokenCount } = FAKE_LAYOUT;
+  const ratio = expectedMs("normal") / expectedMs("high");
+  assert.ok(Math.abs(ratio - (2 * imageTokenCount - 1) / imageTokenCount) < 0.3, `${ratio}`);
+});
+
 test("an urgent request that takes others' rows needs no place in the queue", async () => {
   const engine = newEngine(0);
   const two = submit(engine, { images: [0, 1].map((imageIndex) => ({ imageIndex, prefix: [] })) });

@@ -1,11 +1,11 @@
-import { type AppError, deadlineExceeded, invalidRequest, overloaded } from "#libs/errors/errors.js";
+import { AppError, deadlineExceeded, invalidRequest, overloaded } from "#libs/errors/errors.js";
 import { estimate, isHopeless, type Estimate, type Work } from "./admission.js";
 import type { GenerationRequest } from "./generation.js";
 import { Job, type Listener } from "./job.js";
 import type { Model, ModelLayout } from "./model.js";
 import { type Losses, ModelRunner, type PassRecord, type RunnerLimits } from "./model-runner.js";
 import { Pace } from "./pace.js";
-import { inTurn, planAdmission } from "./scheduler.js";
+import { inTurn, lookAhead, type Outlook, planAdmission } from "./scheduler.js";
 import { Sequence, type SequenceStatus } from "./sequence.js";
 import type { EngineSnapshot } from "./snapshot.js";
 
@@ -14,6 +14,9 @@ export interface EngineLimits extends RunnerLimits {
   /** Requests that may wait for their first image to start. */
   readonly maxWaiting: number;
 }
+
+/** What is expected of a sequence. */
+type Expected = Pick<Sequence, "id" | "rows" | "priority" | "arrivedAt" | "startedAt" | "tokens">;
 
 /** How much the latest step counts in the pace. */
 const WEIGHT = 0.02;
@@ -61,16 +64,18 @@ export class Engine {
     this.#checkPositions(request);
     const { acceptance } = this.#runner.speculation;
     const sequences = request.images.map((image) => new Sequence(this.#nextId++, request, image, acceptance));
-    const expected = this.#estimate(sequences);
-    const job = new Job(request, sequences, listener);
-    const { startsNow, waiting } = this.#lookAhead(job);
-    if (!startsNow && waiting >= this.#limits.maxWaiting) {
+    const outlook = this.#lookAhead(sequences);
+    const expected = this.#estimate(sequences, outlook);
+    const starts = (all: readonly Sequence[]) => all.some((sequence) => outlook.admitted.has(sequence));
+    const waiting = this.#waitingJobs.filter((other) => !starts(other.sequences)).length;
+    if (!starts(sequences) && waiting >= this.#limits.maxWaiting) {
       throw overloaded(`the queue is full: ${waiting} requests wait`, Math.ceil(expected.startMs) + 1);
     }
     if (isHopeless(expected, request.deadline - Date.now())) {
       throw deadlineExceeded(`the deadline can't hold: the images are expected in ${Math.ceil(expected.finishMs)} ms`);
     }
     const id = sequences[0].id;
+    const job = new Job(request, sequences, listener);
     this.#jobs.set(id, job);
     for (const sequence of sequences) this.#jobOf.set(sequence, job);
     return id;
@@ -114,7 +119,8 @@ export class Engine {
   get snapshot(): EngineSnapshot {
     const waiting = this.#withStatus("waiting");
     const { batch, passMs, passes } = this.#runner;
-    const guided = { id: -1, rows: 2, priority: "normal" as const, arrivedAt: performance.now(), tokens: [] };
+    const now = performance.now();
+    const guided = { id: -1, rows: 2, priority: "normal" as const, arrivedAt: now, startedAt: now, tokens: [] };
     return {
       waitingRequests: this.#waitingJobs.length,
       waiting: waiting.length,
@@ -157,14 +163,12 @@ export class Engine {
     return sequences.filter((sequence) => this.#jobOf.get(sequence)?.abortion === undefined);
   }
 
-  /** Whether a request would start with the next step if it came now, and how many others would still wait then. */
-  #lookAhead(job: Job): { readonly startsNow: boolean; readonly waiting: number } {
+  /** What the next step will do if these are there. */
+  #lookAhead<T extends Expected>(own: readonly T[]): Outlook<T | Sequence> {
     const running = this.#kept(this.#running);
     const freeRows = this.#limits.maxRows - running.reduce((sum, { rows }) => sum + rows, 0);
-    const waiting = [...this.#kept(this.#withStatus("waiting")), ...job.sequences];
-    const admitted = new Set(planAdmission(waiting, running, freeRows, performance.now()).admit);
-    const starts = ({ sequences }: Job) => sequences.some(({ id }) => admitted.has(id));
-    return { startsNow: starts(job), waiting: this.#waitingJobs.filter((other) => !starts(other)).length };
+    const waiting = [...new Set([...this.#kept(this.#withStatus("waiting")), ...own])];
+    return lookAhead(waiting, running, freeRows, performance.now());
   }
 
   #checkPositions({ promptTokens, negativePromptTokens, guidanceScale }: GenerationRequest): void {
@@ -175,14 +179,11 @@ export class Engine {
   }
 
   /** When sequences, in the queue already or not, are likely to be served. */
-  #estimate(own: readonly Pick<Sequence, "id" | "rows" | "priority" | "arrivedAt" | "tokens">[]): Estimate {
-    const work = ({ rows, tokens }: { readonly rows: number; readonly tokens: readonly number[] }): Work => (
-      { rows, tokens: this.#layout.imageTokenCount - tokens.length }
-    );
-    const queue = inTurn([...new Set([...this.#kept(this.#withStatus("waiting")), ...own])], performance.now());
+  #estimate<T extends Expected>(own: readonly T[], { running, queue } = this.#lookAhead(own)): Estimate {
+    const work = ({ rows, tokens }: Expected): Work => ({ rows, tokens: this.#layout.imageTokenCount - tokens.length });
     const ahead = queue.slice(0, queue.indexOf(own[0]));
     const msPerToken = this.isIdle ? this.#pace.best : this.#pace.likely;
-    return estimate(this.#kept(this.#running).map(work), ahead.map(work), own.map(work), this.#limits.maxRows, msPerToken);
+    return estimate(running.map(work), ahead.map(work), own.map(work), this.#limits.maxRows, msPerToken);
   }
 
   /** Give up what was aborted or is past its deadline. */
@@ -224,7 +225,13 @@ export class Engine {
 
   #join(): void {
     for (const sequence of this.#withStatus("prefill")) {
-      if (this.#runner.join(sequence)) this.#jobOf.get(sequence)!.prefilled(sequence);
+      const job = this.#jobOf.get(sequence);
+      if (job === undefined) continue;
+      try {
+        if (this.#runner.join(sequence)) job.prefilled(sequence);
+      } catch (error) {
+        this.#end(job, AppError.from(error));
+      }
     }
   }
 

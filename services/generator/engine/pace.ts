@@ -1,6 +1,9 @@
 /** What took longer or shorter than expected counts as so many times at most: a process that stood still says nothing of the next step. */
 const MAX_SURPRISE = 2;
 
+/** Nothing takes less: what is bounded by its multiples could never grow out of 0. */
+const LEAST_MS = 0.01;
+
 /** How long one more piece of an image takes, in milliseconds: a token, or a stage. Learned from the pieces before. */
 export class Pace {
   #likely: number;
@@ -8,8 +11,8 @@ export class Pace {
 
   /** @param measured beforehand, with nothing else at work. */
   constructor(measured: number) {
-    this.#likely = measured;
-    this.#best = measured;
+    this.#likely = Math.max(measured, LEAST_MS);
+    this.#best = this.#likely;
   }
 
   /** A piece has been made. @param weight how much it counts, from 0 to 1. */

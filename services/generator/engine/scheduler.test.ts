@@ -1,17 +1,18 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { AGEING_MS, inTurn, planAdmission, planPrefill, type RunningSequence, type WaitingSequence } from "./scheduler.js";
+import { AGEING_MS, inTurn, lookAhead, planAdmission, planPrefill, type RunningSequence, type WaitingSequence } from "./scheduler.js";
 
 const waiting = (id: number, change: Partial<WaitingSequence> = {}): WaitingSequence =>
   ({ id, rows: 2, priority: "normal", arrivedAt: id, ...change });
 const running = (id: number, change: Partial<RunningSequence> = {}): RunningSequence =>
   ({ ...waiting(id), startedAt: id, ...change });
 
-test("turns go by priority and then by arrival; waiting long raises the class", () => {
+test("turns go by priority and then by arrival; the less urgent count as normal when they have waited long", () => {
   const queue = [waiting(1), waiting(2, { priority: "high" }), waiting(3, { priority: "low" }), waiting(4)];
   assert.deepEqual(inTurn(queue, 10).map(({ id }) => id), [2, 1, 4, 3]);
-  const old = waiting(3, { priority: "low", arrivedAt: -2 * AGEING_MS });
-  assert.deepEqual(inTurn([...queue.slice(0, 2), old], 10).map(({ id }) => id), [3, 2, 1]);
+  const old = waiting(3, { priority: "low", arrivedAt: -9 * AGEING_MS });
+  const [normal, high] = queue;
+  assert.deepEqual(inTurn([normal, high, old], 10).map(({ id }) => id), [2, 3, 1]);
 });
 
 test("free rows are filled in turn, and nobody overtakes who does not fit", () => {
@@ -27,11 +28,19 @@ test("the urgent take the rows of the least urgent, the latest started first, an
   assert.deepEqual(planAdmission([waiting(9)], [running(3)], 0, 10), { preempt: [], admit: [] });
 });
 
-test("equal priorities never preempt each other, and who has aged is safe", () => {
+test("equal priorities never preempt each other, and who has aged is safe from all but the urgent", () => {
   const aged = running(1, { priority: "low", arrivedAt: -2 * AGEING_MS });
-  assert.deepEqual(planAdmission([waiting(9, { priority: "high" })], [aged], 0, 10), { preempt: [], admit: [] });
+  assert.deepEqual(planAdmission([waiting(9)], [aged], 0, 10), { preempt: [], admit: [] });
+  assert.deepEqual(planAdmission([waiting(9, { priority: "high" })], [aged], 0, 10), { preempt: [1], admit: [9] });
   const old = waiting(9, { priority: "low", arrivedAt: -2 * AGEING_MS });
   assert.deepEqual(planAdmission([old], [running(1)], 0, 10), { preempt: [], admit: [] });
+});
+
+test("an outlook tells who comes next, and counts who gives way among those that wait", () => {
+  const [low, normal] = [running(1, { priority: "low" }), running(2)];
+  const [urgent, last] = [running(8, { priority: "high" }), running(9, { priority: "low" })];
+  const { admitted, running: kept, queue } = lookAhead([last, urgent], [low, normal], 0, 10);
+  assert.deepEqual([[...admitted], kept, queue], [[urgent], [normal], [urgent, low, last]]);
 });
 
 test("prefill goes in chunks, in order, as far as the budget", () => {

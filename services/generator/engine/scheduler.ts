@@ -1,6 +1,6 @@
 import { PRIORITIES, type Priority } from "./generation.js";
 
-/** How long an image waits before it counts as one class more urgent, in milliseconds. */
+/** How long a less urgent image waits before it counts as a normal one, in milliseconds. */
 export const AGEING_MS = 30_000;
 
 /** A sequence that wants rows. */
@@ -27,9 +27,12 @@ function rank(priority: Priority): number {
   return PRIORITIES.indexOf(priority);
 }
 
-/** Its class, one higher for every `AGEING_MS` of waiting: nobody waits for ever. */
+/**
+ * Its class, or the normal one after `AGEING_MS`: normal images never keep a less urgent one waiting for ever. Nobody ages
+ * beyond that, or a long queue of the less urgent would go before what is urgent.
+ */
 function agedRank({ priority, arrivedAt }: WaitingSequence, now: number): number {
-  return Math.min(PRIORITIES.length - 1, rank(priority) + Math.floor((now - arrivedAt) / AGEING_MS));
+  return now - arrivedAt < AGEING_MS ? rank(priority) : Math.max(rank("normal"), rank(priority));
 }
 
 /** The order in which sequences get their turn: the most urgent first, then by arrival. */
@@ -65,6 +68,27 @@ export function planAdmission(
     free = room - sequence.rows;
   }
   return { preempt, admit };
+}
+
+/** How things stand once the next step has given rows out. */
+export interface Outlook<T> {
+  readonly admitted: ReadonlySet<T>;
+  /** Those that have rows already and keep them. */
+  readonly running: readonly T[];
+  /** Those that want rows, the admitted ones and those that gave way among them, in turn. */
+  readonly queue: readonly T[];
+}
+
+/** What the next step will make of these; as `planAdmission`. */
+export function lookAhead<T extends RunningSequence>(
+  waiting: readonly T[], running: readonly T[], freeRows: number, now: number,
+): Outlook<T> {
+  const { admit, preempt } = planAdmission(waiting, running, freeRows, now);
+  const [victims, kept] = [running.filter(({ id }) => preempt.includes(id)), running.filter(({ id }) => !preempt.includes(id))];
+  return {
+    admitted: new Set(waiting.filter(({ id }) => admit.includes(id))), running: kept,
+    queue: inTurn([...waiting, ...victims], now),
+  };
 }
 
 /** Positions of prefill in one step beside running images, so that these never wait long. */

@@ -189,6 +189,41 @@ test("a latent that nobody awaits is our own error; what is awaited can be asked
   engine.leave(job, cancelled());
 });
 
+test("an urgent request that takes another's slot needs no place in the queue", async () => {
+  const { engine } = newEngine({ maxRunning: 1, maxWaiting: 1 });
+  const low = { ...REQUEST, priority: "low" } as const;
+  const first = engine.submit(low);
+  await run(engine, first, ({ type }) => type === "map");
+  engine.submit(low);
+  assert.throws(() => engine.submit(low), { kind: "overloaded", message: /1 requests wait/ });
+  const urgent = engine.submit({ ...REQUEST, priority: "high" });
+  assert.equal((await run(engine, urgent)).at(-1)!.type, "finished");
+  engine.close();
+});
+
+test("others' slow flows turn away only who has to wait for their slots", async (t) => {
+  let clock = 0;
+  t.mock.method(performance, "now", () => clock);
+  const { engine, model } = newEngine({ maxRunning: 2 });
+  model.hold = async () => void (clock += 10);
+  await engine.warmUp();
+  const slow = async (): Promise<void> => {
+    const job = engine.submit(REQUEST);
+    for await (const event of job.events()) {
+      clock += 2000;
+      if (event.type === "map" && event.stage < 2) engine.deliver(job, 0, latentAt(event.stage, 1));
+    }
+  };
+  for (let i = 0; i < 40; i++) await slow();
+  const pending = engine.submit(REQUEST);
+  const soon = { ...REQUEST, deadline: Date.now() + 1500 };
+  assert.equal((await run(engine, engine.submit(soon))).at(-1)!.type, "finished");
+  engine.submit(REQUEST);
+  assert.throws(() => engine.submit(soon), { kind: "deadline-exceeded" });
+  engine.leave(pending, cancelled());
+  engine.close();
+});
+
 test("an image whose latent never comes loses its slot", async () => {
   const { engine } = newEngine({ maxRunning: 1, latentTimeoutMs: 1 });
   const silent = engine.submit(REQUEST);

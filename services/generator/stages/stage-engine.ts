@@ -3,11 +3,12 @@ import { aborted, AppError, deadlineExceeded, invariant, notReady, overloaded } 
 import { latentSize, type Latent, type LatentShape } from "#libs/flow/latent.js";
 import { estimate, isHopeless, type Estimate } from "../engine/admission.js";
 import { Pace } from "../engine/pace.js";
-import { inTurn, planAdmission } from "../engine/scheduler.js";
+import { inTurn, lookAhead, type Outlook, planAdmission } from "../engine/scheduler.js";
 import { sharedRows } from "./shared-rows.js";
 import type { StageRequest } from "./stage-generation.js";
 import { StageJob } from "./stage-job.js";
 import type { StageLayout, StageModel, StageOutput } from "./stage-model.js";
+import type { StageSnapshot } from "./stage-snapshot.js";
 import { StagedImage } from "./staged-image.js";
 
 /** How much a stage engine may hold. */
@@ -18,18 +19,6 @@ export interface StageLimits {
   readonly maxWaiting: number;
   /** How long an image may wait for its latent, in milliseconds. */
   readonly latentTimeoutMs: number;
-}
-
-/** How a stage engine stands. */
-export interface StageSnapshot {
-  /** Requests none of whose images has started. */
-  readonly waitingRequests: number;
-  /** Images waiting for a slot. */
-  readonly waiting: number;
-  /** Images with a slot. */
-  readonly running: number;
-  /** Image tokens still to be made for the images waiting. */
-  readonly waitingTokens: number;
 }
 
 /** One pass of the model. */
@@ -102,11 +91,12 @@ export class StageEngine {
     const images = Array.from({ length: request.imageCount }, (_, imageIndex) =>
       new StagedImage(this.#nextId++, request, imageIndex, this.layout.textPlaces));
     const job = new StageJob(request, images);
-    const expected = this.#estimate(images);
-    const { waitingRequests, running } = this.snapshot;
-    const startsNow = waitingRequests === 0 && running < this.#limits.maxRunning;
-    if (!startsNow && waitingRequests >= this.#limits.maxWaiting) {
-      throw overloaded(`the queue is full: ${waitingRequests} requests wait`, Math.ceil(expected.startMs) + 1);
+    const outlook = this.#lookAhead(images);
+    const expected = this.#estimate(images, outlook);
+    const starts = (all: readonly StagedImage[]) => all.some((image) => outlook.admitted.has(image));
+    const waiting = [...this.#jobs].filter((other) => !other.isStarted && !starts(other.images)).length;
+    if (!starts(images) && waiting >= this.#limits.maxWaiting) {
+      throw overloaded(`the queue is full: ${waiting} requests wait`, Math.ceil(expected.startMs) + 1);
     }
     if (isHopeless(expected, request.deadline - Date.now())) {
       throw deadlineExceeded(`the deadline can't hold: the images are expected in ${Math.ceil(expected.finishMs)} ms`);
@@ -174,13 +164,21 @@ export class StageEngine {
     return this.#images("ready", "passing", "awaiting");
   }
 
-  /** When images, in the queue already or not, are likely to be served: the time for the flow is part of the pace. */
-  #estimate(own: readonly StagedImage[]): Estimate {
+  /** What the next admission will do if these are there. */
+  #lookAhead(own: readonly StagedImage[]): Outlook<StagedImage> {
+    const waiting = [...new Set([...this.#images("waiting"), ...own])];
+    return lookAhead(waiting, this.#running, this.#limits.maxRunning - this.#running.length, performance.now());
+  }
+
+  /**
+   * When images, in the queue already or not, are likely to be served. The time for the flow is part of the pace, and that of
+   * others says how long their slots are taken, not how soon the flow of who needs none of them will be done.
+   */
+  #estimate(own: readonly StagedImage[], { admitted, running, queue } = this.#lookAhead(own)): Estimate {
     const work = ({ stage }: StagedImage) => ({ rows: 1, tokens: this.layout.latents.length - stage });
-    const queue = inTurn([...new Set([...this.#images("waiting"), ...own])], performance.now());
     const ahead = queue.slice(0, queue.indexOf(own[0]));
-    const msPerStage = this.#jobs.size === 0 ? this.#pace.best : this.#pace.likely;
-    return estimate(this.#running.map(work), ahead.map(work), own.map(work), this.#limits.maxRunning, msPerStage);
+    const msPerStage = own.every((image) => admitted.has(image)) ? this.#pace.best : this.#pace.likely;
+    return estimate(running.map(work), ahead.map(work), own.map(work), this.#limits.maxRunning, msPerStage);
   }
 
   /** Give slots to whoever is next, at the cost of less urgent images that are in no pass, and tell the others their place. */
