@@ -8,6 +8,9 @@ import type {
 } from "./engine/generation.js";
 import { MAX_DRAFT_WINDOW } from "./engine/speculative.js";
 
+/** A smaller temperature counts as 0. */
+const MIN_TEMPERATURE = 1e-5;
+
 /** A generation whose every field is in range, with defaults filled in. */
 export interface ValidGeneration extends Omit<GenerationRequest, "promptTokens" | "negativePromptTokens" | "deadline"> {
   readonly prompt: string;
@@ -70,6 +73,11 @@ function checkAll(generation: Generation, valid: ValidGeneration, manifest: Toke
   checkPrefixes(generation, manifest, check);
 }
 
+/** Divided by less than this logits would leave the range of float32. */
+function greedyIfTiny(temperature: number): number {
+  return temperature > 0 && temperature < MIN_TEMPERATURE ? 0 : temperature;
+}
+
 /**
  * Parse what a request asks for. The text itself is the tokenizer's to judge, beyond being there.
  * @throws AppError "invalid-request" that names every field out of range.
@@ -82,7 +90,7 @@ export function validateGeneration(generation: Generation | undefined, manifest:
     prompt: generation.prompt,
     negativePrompt: generation.negativePrompt,
     guidanceScale: generation.guidanceScale ?? defaults.guidanceScale,
-    temperature: sampling?.temperature ?? defaults.temperature,
+    temperature: greedyIfTiny(sampling?.temperature ?? defaults.temperature),
     topK: sampling?.topK ?? defaults.topK,
     topP: sampling?.topP ?? defaults.topP,
     repetitionPenalty: sampling?.repetitionPenalty ?? 1,

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { after, before, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import { openTokenBundle } from "#libs/bundle/bundle.js";
+import type { AppError } from "#libs/errors/errors.js";
 import { Engine } from "#services/generator/engine/engine.js";
 import type { GenerationRequest } from "#services/generator/engine/generation.js";
 import { GumbelNoise } from "#services/generator/engine/gumbel-noise.js";
@@ -8,8 +11,9 @@ import { KvCache } from "#services/generator/engine/kv-cache.js";
 import { isAllowed } from "#services/generator/engine/law.js";
 import { LawKernel } from "#services/generator/engine/law-kernel.js";
 import { layoutOf, OnnxModel } from "#services/generator/engine/onnx-model.js";
+import { ThreadEngine } from "#services/generator/engine/thread-engine.js";
 import { dice } from "#test/doubles/dice.js";
-import { runToIdle, submit, type Heard } from "#test/doubles/engine-run.js";
+import { REQUEST, runToIdle, submit, type Heard } from "#test/doubles/engine-run.js";
 import { tinyBundle } from "#test/fixtures/tiny-bundle.js";
 
 // The fake model of the unit tests is exact. A real one adds its numbers in another order when it has other rows beside
@@ -29,6 +33,51 @@ after(() => model.release());
 function newEngine(maxRows: number): Engine {
   return new Engine(model, { maxRows, maxRowPositions: model.layout.maxPositions, maxWaiting: 100 });
 }
+
+test("places that fill a window up may lie beyond the last position that the graph knows", async () => {
+  const { maxPositions, tokenOffset } = model.layout;
+  const known = BigInt64Array.from({ length: maxPositions - 1 }, (_, i) => BigInt(tokenOffset + (i % 8)));
+  const pass = async (count: number): Promise<Float32Array> => {
+    const cache = new KvCache(model.layout, 1, maxPositions);
+    cache.reserve(maxPositions);
+    const prefilled = await model.forward({ cache, firstRow: 0, rows: 1, ids: known, logitsFrom: 0 });
+    cache.append(0, { ...prefilled, rows: 1, count: known.length }, 0, known.length);
+    const ids = new BigInt64Array(count).fill(BigInt(tokenOffset));
+    return (await model.forward({ cache, firstRow: 0, rows: 1, ids, logitsFrom: 0 })).logits.slice(0, model.layout.codebookSize);
+  };
+  const [alone, filled] = [await pass(1), await pass(5)];
+  assert.ok(alone.every((logit, i) => Math.abs(logit - filled[i]) < LARGEST_TIE));
+});
+
+test("a refusal reaches its caller even when the engine rests right after it", async (t) => {
+  const { manifest, path } = await openTokenBundle(await tinyBundle());
+  const limits = { maxRows: 2, maxRowPositions: model.layout.maxPositions, maxWaiting: 100 };
+  const engine = await ThreadEngine.open({ graphFile: path(manifest.transformer.file), manifest, session: { threads: 1 }, limits });
+  t.after(() => engine.close());
+  const { signal } = new AbortController();
+  const request = { ...REQUEST, speculation: { draftWindow: 1, verification: "coupled" } } as const;
+  const drain = async (change: Partial<GenerationRequest>): Promise<unknown> => {
+    try {
+      for await (const _ of engine.generate({ ...request, ...change }, { signal }));
+      return undefined;
+    } catch (error) {
+      return (error as AppError).kind;
+    }
+  };
+  for (let trial = 0; trial < 20; trial++) {
+    let isOver = false;
+    const image = drain({}).finally(() => (isOver = true));
+    const refusals: Promise<unknown>[] = [];
+    while (!isOver) {
+      refusals.push(drain({ deadline: 0 }));
+      await setImmediate();
+    }
+    assert.equal(await image, undefined);
+    // Nothing more is sent that would wake the engine.
+    const kinds = await Promise.race([Promise.all(refusals), once(AbortSignal.timeout(10_000), "abort")]);
+    assert.ok(kinds.every((kind) => kind === "deadline-exceeded"), `trial ${trial}: a refusal is stuck`);
+  }
+});
 
 /** Logits behind the last of `ids`, computed in one pass. */
 async function logitsBehind(ids: readonly number[]): Promise<Float32Array> {

@@ -47,9 +47,9 @@ export function verify(sequence: Sequence, drafts: readonly Draft[], lawAt: (j: 
   return verifyByRejection(laws, drafts, laws.map((_, j) => freshUniforms(sequence, start + j, 0)));
 }
 
-/** Rejection has nothing to reject by when the most likely token is certain. */
-function isCoupled({ request }: Sequence): boolean {
-  return request.speculation.verification === "coupled" || request.temperature === 0;
+/** Rejection has nothing to reject without drafts, and nothing to reject by when the most likely token is certain. */
+function isCoupled({ request: { speculation, temperature } }: Sequence): boolean {
+  return speculation.verification === "coupled" || speculation.draftWindow === 1 || temperature === 0;
 }
 
 /** Two numbers in (0, 1) that no other pass, position or purpose sees. */

@@ -153,6 +153,48 @@ test("an idle engine turns nobody away for how slow it was under load", async (t
   assert.equal(heard.error, undefined);
 });
 
+test("a request whose logits are not numbers is lost alone, in its prompt or in the batch", async () => {
+  const expected = await alone({ seed: 1n });
+  for (const [poisoned, from] of [[5, 0], [5, 6]] as const) {
+    const model = new FakeModel();
+    const forward = model.forward.bind(model);
+    const engine = newEngine({}, model);
+    model.forward = async (pass) => {
+      const output = await forward(pass);
+      const { codebookSize } = FAKE_LAYOUT;
+      const count = output.logits.length / pass.rows / codebookSize;
+      for (let row = 0; row < pass.rows; row++) {
+        const start = (pass.firstRow + row) * pass.cache.capacity;
+        const past = pass.cache.lengths[pass.firstRow + row];
+        const first = past > 0 ? pass.cache.keys[0][start] : Number(pass.ids[0]);
+        if (first === poisoned && past >= from) output.logits.fill(NaN, row * count * codebookSize, (row + 1) * count * codebookSize);
+      }
+      return output;
+    };
+    const [well, ill] = [submit(engine, { seed: 1n }), submit(engine, { promptTokens: [poisoned, 2, 3] })];
+    await runToIdle(engine);
+    assert.equal(ill.error?.kind, "internal");
+    assert.match(ill.error.message, /logit is/);
+    assert.equal(ill.tokens().length > 0, from > 0);
+    assert.deepEqual([well.error, well.tokens()], [undefined, expected]);
+  }
+});
+
+test("one image's wide draft window is not paid for by others that share its passes", async () => {
+  const model = new FakeModel();
+  const engine = newEngine({ maxRows: 32 }, model);
+  const speculation = { draftWindow: 16, verification: "coupled" } as const;
+  submit(engine, { seed: 2n, speculation });
+  await engine.step();
+  await engine.step();
+  assert.ok(model.passes.some(([rows, count]) => rows === 2 && count > 8), "alone it gets what it asks for");
+  const shared = model.passes.length;
+  for (let i = 0; i < 15; i++) submit(engine);
+  await runToIdle(engine);
+  const decodes = model.passes.slice(shared).filter(([rows]) => rows > 2);
+  assert.ok(decodes.length > 0 && decodes.every(([rows, count]) => rows * count <= Math.max(rows, 64)));
+});
+
 test("an abort frees its rows before the next pass, at any moment, and harms nobody", async () => {
   const expected = await alone({ seed: 1n });
   for (let at = 0; at < TOTAL + 2; at++) {

@@ -1,3 +1,4 @@
+import { invariant } from "#libs/errors/errors.js";
 import type { SamplingSettings } from "./generation.js";
 import { FAN_OUT } from "./gumbel-noise.js";
 import type { Law } from "./law.js";
@@ -66,6 +67,7 @@ export class LawKernel {
    * @param rows `[V]` each: conditional, then unconditional unless guidance is off. They stay as they are.
    * @param seen tokens of the image so far, which are penalised.
    * @returns a law that holds until the next one is made.
+   * @throws AppError "internal" if the logits are not numbers, which is the model's fault.
    * @see Ho & Salimans, arXiv 2207.12598; Keskar et al., arXiv 1909.05858 (repetition penalty)
    */
   law([conditional, unconditional]: readonly Float32Array[], settings: LawSettings, seen: Iterable<number> = []): Law {
@@ -75,6 +77,7 @@ export class LawKernel {
     if (repetitionPenalty !== 1) this.#penalise(seen, repetitionPenalty);
     if (unconditional !== undefined) this.#unconditional.set(unconditional);
     const largest = kernel.shape(unconditional !== undefined, guidanceScale, temperature === 0 ? 1 : temperature);
+    if (!Number.isFinite(largest)) throw invariant(`the model's largest logit is ${largest}`);
     let floor = -Infinity;
     let lastTie = Infinity;
     if (temperature === 0) {

@@ -123,20 +123,27 @@ export class ModelRunner {
     return losses;
   }
 
-  /** Let a sequence draw its first token and decode from then on, if its prompts are through. @returns whether it does. */
+  /**
+   * Let a sequence draw its first token and decode from then on, if its prompts are through. @returns whether it does.
+   * @throws what is wrong with its logits; it has not joined then.
+   */
   join(sequence: Sequence): boolean {
     const logits = sequence.prompts.map((prompt) => prompt.logits);
     if (logits.includes(undefined)) return false;
+    const law = this.#kernel.law(logits as Float32Array[], sequence.request, sequence.tokens);
     this.batch.join(sequence);
     this.#releasePrompts(sequence);
     sequence.status = "decode";
     sequence.takenAt = performance.now();
     sequence.prefillMs += sequence.takenAt - sequence.startedAt;
-    this.#take(sequence, verify(sequence, [], () => this.#kernel.law(logits as Float32Array[], sequence.request, sequence.tokens)));
+    this.#take(sequence, verify(sequence, [], () => law));
     return true;
   }
 
-  /** Bring every sequence of the batch one pass further: one token or, where drafts were right, more. */
+  /**
+   * Bring every sequence of the batch one pass further: one token or, where drafts were right, more. One whose logits are
+   * wrong is lost alone.
+   */
   async decode(): Promise<Losses> {
     const { sequences } = this.batch;
     if (sequences.length === 0) return NO_LOSSES;
@@ -145,28 +152,32 @@ export class ModelRunner {
     const windows = sequences.map((sequence) => (
       { sequence, tokens: [sequence.tokens.at(-1)!, ...drafts.get(sequence)!.map(({ token }) => token)] }
     ));
-    return this.#guarded(sequences, async () => {
+    const losses = new Map<Sequence, AppError>();
+    const all = await this.#guarded(sequences, async () => {
       const pass = await this.#timed("decode", rows, () => this.batch.pass(windows));
       this.#passes++;
       this.speculation.passCost.observe(rows * Math.max(...windows.map(({ tokens }) => tokens.length)), this.#records.at(-1)!.ms);
-      this.#commit(pass, drafts);
+      const startedAt = performance.now();
+      for (const [sequence, drafted] of drafts) {
+        try {
+          this.#commit(pass, sequence, drafted);
+        } catch (error) {
+          losses.set(sequence, AppError.from(error));
+        }
+      }
+      this.speculation.took(windows.reduce((sum, { tokens }) => sum + tokens.length, 0), performance.now() - startedAt);
     });
+    return new Map([...losses, ...all]);
   }
 
-  #commit(pass: BatchPass, drafts: ReadonlyMap<Sequence, readonly Draft[]>): void {
-    const startedAt = performance.now();
-    let laws = 0;
-    for (const [sequence, drafted] of drafts) {
-      const verified = verify(sequence, drafted, (j) => (
-        this.#kernel.law(pass.logits(sequence, j), sequence.request, seenBefore(j, sequence, drafted))
-      ));
-      pass.commit(sequence, verified.tokens.length);
-      this.speculation.judged(sequence, verified, drafted.length + 1);
-      sequence.decodeSteps++;
-      this.#take(sequence, verified);
-      laws += drafted.length + 1;
-    }
-    this.speculation.took(laws, performance.now() - startedAt);
+  #commit(pass: BatchPass, sequence: Sequence, drafted: readonly Draft[]): void {
+    const verified = verify(sequence, drafted, (j) => (
+      this.#kernel.law(pass.logits(sequence, j), sequence.request, seenBefore(j, sequence, drafted))
+    ));
+    pass.commit(sequence, verified.tokens.length);
+    this.speculation.judged(sequence, verified, drafted.length + 1);
+    sequence.decodeSteps++;
+    this.#take(sequence, verified);
   }
 
   #take(sequence: Sequence, { tokens, drafts }: Verified): void {

@@ -41,11 +41,14 @@ export class OnnxModel implements Model {
   }
 
   async forward({ cache, firstRow, rows, ids, logitsFrom }: Pass): Promise<PassOutput> {
-    const { layers, keyValueHeads: heads, headSize } = this.layout;
+    const { layers, keyValueHeads: heads, headSize, maxPositions } = this.layout;
     const count = ids.length / rows;
     const lengths = cache.lengths.subarray(firstRow, firstRow + rows);
     const past = lengths.every((length) => length === 0) ? 0 : cache.capacity;
-    const positions = BigInt64Array.from(ids, (_, i) => BigInt(lengths[Math.floor(i / count)] + (i % count)));
+    // Beyond the last position lie only places that fill a shorter window up, and the graph has no rotation for those.
+    const positions = BigInt64Array.from(ids, (_, i) => (
+      BigInt(Math.min(maxPositions - 1, lengths[Math.floor(i / count)] + (i % count)))
+    ));
     const rowSize = heads * headSize * past;
     const rowsOf = (buffer: Float32Array, size: number) => buffer.subarray(firstRow * size, (firstRow + rows) * size);
     const feeds: Record<string, Tensor> = {

@@ -10,6 +10,12 @@ const WEIGHT = 0.1;
 /** How good drafts are taken to be before there are any. */
 const FIRST_ACCEPTANCE = 0.6;
 
+/**
+ * Positions of a pass that several sequences share, as far as they want drafts: a row is as long as the widest window, so
+ * that one wide window is paid for by all.
+ */
+const MAX_SHARED_POSITIONS = 64;
+
 /** Without speculation, the share of the time that goes into looks at how good drafts would have been. */
 const LOOK_SHARE = 0.005;
 
@@ -27,8 +33,8 @@ export class Speculation {
   }
 
   /**
-   * The drafts of each sequence for the next pass: as many as its request says, or as promise most tokens a millisecond,
-   * and never beyond the image.
+   * The drafts of each sequence for the next pass: as many as its request says, or fewer in company, or as promise most
+   * tokens a millisecond; never beyond the image.
    * @param rows of the pass. @param imageTokenCount tokens of a whole image.
    */
   plan(sequences: readonly Sequence[], rows: number, imageTokenCount: number): ReadonlyMap<Sequence, readonly Draft[]> {
@@ -38,9 +44,11 @@ export class Speculation {
       passMs: (positions) => this.passCost.estimate(positions),
     });
     const isLook = chosen === 1 && this.#isTimeToLook(automatic.length, rows);
+    const widest = sequences.length === 1 ? Infinity : Math.max(1, Math.floor(MAX_SHARED_POSITIONS / rows));
     return new Map(sequences.map((sequence) => {
       const { draftWindow } = sequence.request.speculation;
-      const window = Math.min(draftWindow === "auto" ? chosen : draftWindow, imageTokenCount - sequence.tokens.length);
+      const wanted = draftWindow === "auto" ? chosen : Math.min(draftWindow, widest);
+      const window = Math.min(wanted, imageTokenCount - sequence.tokens.length);
       // A look costs one draw and no position: the draft is judged by the token that plain decoding draws anyway.
       if (isLook && draftWindow === "auto") sequence.looks = draftsFor(sequence, 1);
       return [sequence, draftsFor(sequence, window - 1)];

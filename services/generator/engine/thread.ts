@@ -83,6 +83,8 @@ class Loop {
       this.#ids.set(id, engineId);
     } catch (error) {
       this.#replies.push({ type: "ended", id, error: toErrorMessage(error) });
+      // No step comes of it that would post it.
+      this.#postReplies();
     }
   }
 

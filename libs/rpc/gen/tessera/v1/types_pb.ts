@@ -131,7 +131,7 @@ export const CallerLimitsSchema: GenMessage<CallerLimits> = /*@__PURE__*/
  */
 export type Sampling = Message<"tessera.v1.Sampling"> & {
   /**
-   * Divides the logits; finite, 0 .. 100. 0 takes the most likely token.
+   * Divides the logits; finite, 0 .. 100. 0 takes the most likely token, and so does anything below 0.00001.
    *
    * @generated from field: optional float temperature = 1;
    */
@@ -202,7 +202,7 @@ export const TokenPrefixSchema: GenMessage<TokenPrefix> = /*@__PURE__*/
  */
 export type Speculation = Message<"tessera.v1.Speculation"> & {
   /**
-   * Positions in one pass, 1 .. 64; 1 turns speculation off, 0 lets the engine choose.
+   * Positions in one pass, 1 .. 64: fewer where many images share it; 1 turns speculation off, 0 lets the engine choose.
    *
    * @generated from field: uint32 draft_window = 1;
    */
@@ -574,7 +574,7 @@ export enum Priority {
   UNSPECIFIED = 0,
 
   /**
-   * After everything else; moves up a class when it has waited long.
+   * After everything else; counts as NORMAL when it has waited for half a minute.
    *
    * @generated from enum value: PRIORITY_LOW = 1;
    */
@@ -623,8 +623,9 @@ export enum Verification {
   COUPLED = 1,
 
   /**
-   * A draft is accepted with probability min(1, target / draft), else replaced by a draw from what is left: accepts more,
-   * but the tokens of a seed then depend on the draft window.
+   * A draft is accepted with probability min(1, target / draft), else replaced by a draw from what is left: accepts more, and
+   * every token has its distribution, but a seed no longer fixes them. They depend on the draft windows, and with these on
+   * who shares the pass, and on where an image gave way or was resumed. Without drafts it is the same as COUPLED.
    *
    * @generated from enum value: VERIFICATION_REJECTION = 2;
    */
