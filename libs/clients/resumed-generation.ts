@@ -35,7 +35,9 @@ class TokenProgress implements Progress<GenerateResponse> {
   constructor(client: Client, generation: GenerationInit) {
     this.#client = client;
     this.beginning = new Beginning(generation);
-    for (const { imageIndex, tokens } of this.beginning.generation.prefixes) this.#image(imageIndex).tokens.push(...tokens);
+    for (const { imageIndex, tokens } of this.beginning.generation.prefixes) {
+      this.#images.set(imageIndex, { tokens: [...tokens], heldBefore: 0, isFinished: false });
+    }
   }
 
   get tokenCount(): number {

@@ -1,20 +1,22 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { clone, create, type MessageInitShape } from "@bufbuild/protobuf";
-import { AppError, invariant } from "#libs/errors/errors.js";
+import { AppError, mismatch } from "#libs/errors/errors.js";
+import { earliest } from "#libs/rpc/deadline.js";
 import type { CallLimits } from "#libs/rpc/definition.js";
+import { STREAM_TIMEOUT_MS } from "#libs/rpc/limits.js";
 import type { GenerateResponse, GenerateStagesResponse } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
 import { GenerationSchema, type Generation, type Started } from "#libs/rpc/gen/tessera/v1/types_pb.js";
 
 /** What is asked of a generator. */
 export type GenerationInit = MessageInitShape<typeof GenerationSchema>;
 
-/** How a lost generation is asked for again; the deadline holds for all tries together. */
+/** How a lost generation is asked for again; the deadline, or by default `STREAM_TIMEOUT_MS`, holds for all tries together. */
 export interface ResumeOptions extends CallLimits {
   /** Tries in a row that may fail before a generation is given up that has begun; each that brings tokens starts the count anew. */
   readonly maxRetries: number;
   /** The same before it has begun, when nothing is lost by giving up. */
   readonly maxFirstRetries?: number;
-  /** Whether a full queue is asked again before the generation has begun; afterwards it always is, until the deadline. */
+  /** Whether a full queue is asked again before the generation has begun; afterwards it always is, when told, until the deadline. */
   readonly waitsForQueue?: boolean;
   /** Hears of every loss after the beginning that is to be made good, with the number of image tokens at hand. */
   readonly onLoss?: (error: AppError, tokens: number) => void;
@@ -49,7 +51,9 @@ const RETRY_MS = 100;
 export async function* resumed<R extends GenerateResponse | GenerateStagesResponse>(
   progress: Progress<R>, options: ResumeOptions,
 ): AsyncGenerator<R, void, undefined> {
-  const { maxRetries, maxFirstRetries = maxRetries, waitsForQueue = true, onLoss, ...call } = options;
+  const { maxRetries, maxFirstRetries = maxRetries, waitsForQueue = true, onLoss, signal } = options;
+  const deadline = earliest(options, STREAM_TIMEOUT_MS);
+  const call = { deadline, ...(signal && { signal }) };
   const { beginning } = progress;
   for (let retries = 0; ; ) {
     try {
@@ -63,12 +67,13 @@ export async function* resumed<R extends GenerateResponse | GenerateStagesRespon
       call.signal?.throwIfAborted();
       const error = AppError.from(thrown);
       const isFull = error.kind === "overloaded";
-      // A begun image waits for a place as long as its caller does.
-      if (!isFull || !beginning.isOver) retries++;
+      // A begun image waits for a place as long as its caller does, if it is told how long.
+      if (!isFull || !beginning.isOver || error.retryDelayMs === undefined) retries++;
       const isWorthIt = isFull ? waitsForQueue || beginning.isOver : error.kind === "not-ready" || error.kind === "aborted";
       if (!isWorthIt || retries > (beginning.isOver ? maxRetries : maxFirstRetries)) throw error;
       if (beginning.isOver) onLoss?.(error, progress.tokenCount);
-      await sleep(error.retryDelayMs ?? RETRY_MS, undefined, call.signal && { signal: call.signal }).catch(() => call.signal?.throwIfAborted());
+      const delayMs = Math.min(error.retryDelayMs ?? RETRY_MS, Math.max(0, deadline - Date.now()));
+      await sleep(delayMs, undefined, call.signal && { signal: call.signal }).catch(() => call.signal?.throwIfAborted());
     }
   }
 }
@@ -103,11 +108,11 @@ export class Beginning {
     return again;
   }
 
-  /** Whether a start is the first one. @throws invariant if another model has answered than before. */
+  /** Whether a start is the first one. @throws mismatch if another model has answered than before. */
   start(started: Started): boolean {
     const isFirst = this.#started === undefined;
     this.#started ??= started;
     if (started.model?.digest === this.#started.model?.digest) return isFirst;
-    throw invariant("the generation cannot go on: another model has answered");
+    throw mismatch("the generation cannot go on: another model has answered");
   }
 }

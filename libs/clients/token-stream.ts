@@ -20,6 +20,8 @@ export type TokenEvent =
 export interface TokenStreamOptions {
   /** How often a lost or refused call is made again. */
   readonly maxRetries?: number;
+  /** For all tries together; default `STREAM_TIMEOUT_MS`. */
+  readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
 }
 
@@ -34,10 +36,10 @@ const DEFAULT_MAX_RETRIES = 50;
 export async function* tokenStream(
   client: ServiceClient<typeof GeneratorService>, generation: GenerationInit, options: TokenStreamOptions = {},
 ): AsyncGenerator<TokenEvent, void, undefined> {
-  const { maxRetries = DEFAULT_MAX_RETRIES, signal } = options;
+  const { maxRetries = DEFAULT_MAX_RETRIES, ...limits } = options;
   const images = new Map(generation.prefixes?.map(({ imageIndex = 0, tokens = [] }) => [imageIndex, [...tokens]]));
   let imageTokenCount = 0;
-  for await (const { event } of resumedGeneration(client, generation, { maxRetries, ...(signal && { signal }) })) {
+  for await (const { event } of resumedGeneration(client, generation, { maxRetries, ...limits })) {
     if (event.case === "queued") yield { type: "queued", ...event.value };
     if (event.case === "started") {
       imageTokenCount = event.value.imageTokenCount;

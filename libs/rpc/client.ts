@@ -4,8 +4,9 @@ import {
   type Client, type ClientMiddleware, type CompatServiceDefinition,
 } from "nice-grpc";
 import type { Reloading } from "#libs/config/reloading-files.js";
-import { AppError, notReady } from "#libs/errors/errors.js";
-import { TIMEOUT_HEADER, timeoutHeader } from "./deadline.js";
+import { AppError, invariant, notReady } from "#libs/errors/errors.js";
+import { log } from "#libs/telemetry/log.js";
+import { earliest, TIMEOUT_HEADER, timeoutHeader } from "./deadline.js";
 import { niceDefinition, shortName, type CallLimits, type Definition } from "./definition.js";
 import { letDrainingConnectionsLive } from "./draining-ping.js";
 import { openEdge } from "./edge.js";
@@ -57,7 +58,7 @@ export function connect<M extends GenServiceMethods>(
 ): Connection<Definition<M>> {
   const edge = caller === undefined ? undefined : openEdge(caller, shortName(service.typeName));
   const definition = niceDefinition(service, edge?.meter);
-  return openClient(definition, address, { security, middleware: edge ? [edge.middleware, clientTracing] : [clientTracing] });
+  return openClient(definition, address, { security, middleware: edge ? [ownFailures, edge.middleware, clientTracing] : [clientTracing] });
 }
 
 /** `connect` for a definition that is not ours, untraced and unmeasured unless told. */
@@ -105,10 +106,21 @@ const clientCalls: ClientMiddleware<CallLimits> = async function* (call, options
   }
 };
 
-function earliest({ deadline = Infinity, timeoutMs = Infinity }: CallLimits, defaultMs: number): number {
-  const wanted = Math.min(deadline, Date.now() + timeoutMs);
-  return wanted === Infinity ? Date.now() + defaultMs : wanted;
-}
+/**
+ * What a neighbour has against the calling service is not its client's fault: a key that is not known here may be known at
+ * another replica.
+ */
+const ownFailures: ClientMiddleware = async function* (call, options) {
+  try {
+    return yield* call.next(call.request, options);
+  } catch (error) {
+    const { kind, message } = AppError.from(error);
+    if (kind !== "unauthenticated" && kind !== "permission-denied") throw error;
+    const peer = serviceName(call.method.path);
+    log.error("a neighbour refuses this service's key", { peer, reason: message });
+    throw notReady(`${peer} refuses this service's key`, error);
+  }
+};
 
 /** What a call ended with, as an error. Without details the status was made by the transport, not by a handler. */
 function clientError(error: unknown, path: string, details: Uint8Array | undefined): AppError {
@@ -117,6 +129,8 @@ function clientError(error: unknown, path: string, details: Uint8Array | undefin
   if (error.code === Status.UNAVAILABLE || error.code === Status.CANCELLED) {
     return notReady(`${serviceName(path)} cannot be reached`, error);
   }
+  // It would be so again: this is not a service that is busy.
+  if (error.code === Status.RESOURCE_EXHAUSTED && /larger than max/.test(error.details)) return invariant(error.details, error);
   return errorOf({ code: error.code, message: error.details }, error);
 }
 

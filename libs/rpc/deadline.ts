@@ -1,5 +1,6 @@
 import { ServerInterceptingCall, type ServerInterceptor } from "@grpc/grpc-js";
 import type { Metadata } from "nice-grpc";
+import type { CallLimits } from "./definition.js";
 
 /** The request header by which gRPC carries a deadline, as the time that is left. */
 export const TIMEOUT_HEADER = "grpc-timeout";
@@ -13,6 +14,12 @@ const MAX_TIMEOUT_MS = 99_999_999;
 /** The value of `TIMEOUT_HEADER` for the time that is left, in milliseconds, rounded up. */
 export function timeoutHeader(remainingMs: number): string {
   return `${Math.min(MAX_TIMEOUT_MS, Math.max(1, Math.ceil(remainingMs)))}m`;
+}
+
+/** The deadline that a call's limits come to, in Unix milliseconds; `defaultMs` from now if they set none. */
+export function earliest({ deadline = Infinity, timeoutMs = Infinity }: CallLimits, defaultMs: number): number {
+  const wanted = Math.min(deadline, Date.now() + timeoutMs);
+  return wanted === Infinity ? Date.now() + defaultMs : wanted;
 }
 
 /** Leave each call's deadline where `deadlineOf` finds it: grpc-js knows it and nice-grpc does not pass it on. */

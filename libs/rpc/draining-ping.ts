@@ -6,8 +6,6 @@ type PingCallback = (error: Error | null, duration: number, payload: Buffer) => 
 /** As far as it is used here. */
 interface Session {
   readonly closed: boolean;
-  readonly destroyed: boolean;
-  readonly connecting: boolean;
   ping(callback: PingCallback): boolean;
 }
 
@@ -16,9 +14,9 @@ let isInstalled = false;
 /**
  * Let calls end on a connection that takes no new ones, for the whole process. Node.js sends no ping on such a connection,
  * and grpc-js, at either end, takes that for a dead peer and cuts it with all its calls: an image that outlives the age of
- * its connection, or its server's notice, by a keepalive interval would be lost. From now on such a ping counts as
- * answered; who watches over these calls then are their deadlines.
- * @see https://github.com/grpc/grpc-node/issues/3068
+ * its connection, or its server's notice, by a keepalive interval would be lost. From now on the ping is sent, as HTTP/2
+ * allows: a peer that lives answers, and one that has gone meanwhile is found out.
+ * @see https://github.com/grpc/grpc-node/issues/3068; RFC 9113, sections 6.7 and 6.8
  */
 export function letDrainingConnectionsLive(): void {
   if (isInstalled) return;
@@ -26,9 +24,7 @@ export function letDrainingConnectionsLive(): void {
   const prototype = sessionPrototype();
   const ping = prototype.ping;
   prototype.ping = function (this: Session, callback) {
-    if (!this.closed || this.destroyed || this.connecting) return ping.call(this, callback);
-    setImmediate(callback, null, 0, Buffer.alloc(8));
-    return true;
+    return ping.call(this.closed ? Object.create(this, { closed: { value: false } }) as Session : this, callback);
   };
 }
 

@@ -18,7 +18,7 @@ import { reflectionOf } from "./reflection.js";
 import type { Security } from "./security.js";
 import { serverCalls } from "./server-calls.js";
 import { linkSignals } from "./signals.js";
-import { statusOf } from "./status.js";
+import { cut, statusOf } from "./status.js";
 import { serverCredentials } from "./tls.js";
 import { serverTracing } from "./tracing.js";
 
@@ -191,7 +191,8 @@ function until(end: AbortSignal): ServerMiddleware {
     try {
       return yield* call.next(call.request, { ...context, signal });
     } catch (error) {
-      if (!signal.aborted) throw error;
+      // Such services name what was asked for in their errors.
+      if (!signal.aborted) throw error instanceof ServerError ? new ServerError(error.code, cut(error.details)) : error;
       const { code, message } = statusOf(AppError.from(signal.reason));
       throw new ServerError(code, message);
     } finally {

@@ -69,7 +69,7 @@ function withinBytes(violations: readonly FieldViolation[], maxBytes: number): r
 }
 
 /** A text of at most `MAX_STATUS_BYTES` in UTF-8. */
-function cut(text: string): string {
+export function cut(text: string): string {
   if (Buffer.byteLength(text) <= MAX_STATUS_BYTES) return text;
   // Half a character at the end would become U+FFFD.
   return `${Buffer.from(text).subarray(0, MAX_STATUS_BYTES - 3).toString().replace(/\uFFFD$/, "")}...`;

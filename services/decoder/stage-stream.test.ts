@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { test } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { ROOT_CONTEXT } from "@opentelemetry/api";
 import type { StageBundle } from "#libs/bundle/bundle.js";
-import { overloaded } from "#libs/errors/errors.js";
+import { type AppError, overloaded } from "#libs/errors/errors.js";
 import { equalStages } from "#libs/flow/schedule.js";
 import { GenerateImageRequestSchema, GenerateImageResponseSchema, ImageFormat, type GenerateImageResponse } from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
 import { GenerateStagesResponseSchema, type GenerateStagesResponse } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
@@ -108,6 +109,28 @@ test("guidance runs both branches where a stage has a share of it, the condition
   await collect(neighbours);
   // One step of two looks at each stage.
   assert.deepEqual([0, 1].map((stage) => neighbours.queries.filter((query) => query.stage === stage).length), [2, 4]);
+});
+
+test("an image that fails while a preview of it is being written fails its call, and nothing else", async () => {
+  const unhandled: unknown[] = [];
+  const note = (reason: unknown) => void unhandled.push(reason);
+  process.on("unhandledRejection", note);
+  const abort = new AbortController();
+  class Slow extends Neighbours {
+    #calls = 0;
+    // A large preview takes a while to be written; the image waits for its turn until the caller leaves.
+    override async detokenize() {
+      if (this.#calls++ === 0) return { height: 2048, width: 2048, data: new Uint8Array(2048 * 2048 * 3) };
+      const left = once(abort.signal, "abort");
+      setImmediate(() => abort.abort());
+      await left;
+      throw abort.signal.reason;
+    }
+  }
+  await assert.rejects(collect(new Slow(whole), 1, abort.signal), (error) => error === abort.signal.reason || (error as AppError).kind === "cancelled");
+  await new Promise((resolve) => setImmediate(resolve));
+  process.off("unhandledRejection", note);
+  assert.deepEqual(unhandled, []);
 });
 
 const BROKEN: readonly (readonly [name: string, events: readonly Event[]])[] = [

@@ -205,9 +205,9 @@ export class StageStream {
       ...(encoding.includePrompt ? promptTexts(generation) : []),
     ];
     const drawing = this.#draw(image, false, latent, { encoding, texts });
-    // Whoever watches sees the image come into focus, never out of it.
-    const inOrder = Promise.allSettled(image.previews).then(() => drawing);
-    this.#race.add(inOrder.then((picture) => ({ type: "image", image, picture })));
+    // Whoever watches sees the image come into focus, never out of it; what goes wrong is heard at once.
+    const inOrder = Promise.all([drawing, Promise.allSettled(image.previews)]);
+    this.#race.add(inOrder.then(([picture]) => ({ type: "image", image, picture })));
   }
 
   #draw(image: Image, preview: boolean, latent: Latent, how: Pick<DrawingOptions, "encoding" | "texts">): Promise<Picture> {

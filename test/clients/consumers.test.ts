@@ -7,8 +7,12 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
+import { openTokenBundle } from "#libs/bundle/bundle.js";
+import { notReady, overloaded } from "#libs/errors/errors.js";
+import { FakeGenerator, tokenChunk } from "#test/doubles/fake-generator.js";
 import { runCommandLine } from "#test/doubles/run-command.js";
 import { startTestStack } from "#test/doubles/start-stack.js";
+import { tinyBundle } from "#test/fixtures/tiny-bundle.js";
 
 const CONSUMER = fileURLToPath(new URL("../../../libs/clients/token_consumer.py", import.meta.url));
 
@@ -21,7 +25,7 @@ function pythonWithModules(t: TestContext): { readonly command: string; readonly
   const files = ["generator", "types"].map((name) => `${PROTO}/tessera/v1/${name}.proto`);
   const outputs = [`-I${PROTO}`, `--python_out=${path}`, `--grpc_python_out=${path}`, ...files];
   for (const command of ["python3", "/usr/bin/python3"]) {
-    if (!succeeds(command, ["-c", "import grpc, google.protobuf"])) continue;
+    if (!succeeds(command, ["-c", "import grpc, google.protobuf, google.rpc.error_details_pb2"])) continue;
     const isMade = succeeds(command, ["-m", "grpc_tools.protoc", ...outputs])
       || succeeds("protoc", ["--plugin=protoc-gen-grpc_python=/usr/bin/grpc_python_plugin", ...outputs]);
     if (isMade) return { command, path };
@@ -64,4 +68,31 @@ test("the consumers in TypeScript and Python print the same tokens", async (t) =
     assert.equal(exitCode, 0, errors);
     assert.deepEqual(tokensOf(printed), tokens);
   });
+});
+
+test("the consumer in Python waits as long as it is told to, and goes on behind its tokens", async (t) => {
+  const python = pythonWithModules(t);
+  if (python === undefined) return t.skip("no Python with grpcio, or nothing to make its modules");
+  const fake = new FakeGenerator(await openTokenBundle(await tinyBundle()));
+  const server = await fake.start();
+  t.after(() => server.stop(0));
+  let calls = 0;
+  fake.script = async function* (request) {
+    calls++;
+    if (calls === 1) {
+      yield fake.started(7n);
+      yield tokenChunk(0, 0, fake.tokensOf(0).slice(0, 5));
+      throw notReady("lost");
+    }
+    // More often than a call is made again that is told nothing.
+    if (calls < 12) throw overloaded("the queue is full", 1);
+    yield* fake.drawn(request);
+  };
+  const child = spawn(python.command, [CONSUMER, server.address, "a dog", "7"], {
+    stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, PYTHONPATH: python.path },
+  });
+  const [printed, errors, [exitCode]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, "close")]);
+  assert.equal(exitCode, 0, errors);
+  assert.deepEqual(tokensOf(printed), fake.tokensOf(0));
+  assert.equal(calls, 12);
 });

@@ -3,7 +3,7 @@ import { after, before, test } from "node:test";
 import { openTokenBundle } from "#libs/bundle/bundle.js";
 import type { GenerationInit } from "#libs/clients/resumed.js";
 import { tokenStream, type TokenEvent } from "#libs/clients/token-stream.js";
-import { notReady, overloaded } from "#libs/errors/errors.js";
+import { AppError, notReady, overloaded } from "#libs/errors/errors.js";
 import { connect } from "#libs/rpc/client.js";
 import { GeneratorService, type GenerateRequest } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
 import type { RunningServer } from "#libs/rpc/server.js";
@@ -84,6 +84,29 @@ test("a refused call is made again; a wrong one, or one too often lost, is not",
   assert.equal(refused.length, 3);
 });
 
+test("one deadline holds for all tries, and what is told no delay is not asked for ever", async () => {
+  const begun: Script = async function* () {
+    yield fake.started(5n);
+    yield tokenChunk(0, 0, [1]);
+    throw notReady("lost");
+  };
+  const asked = answerBy(begun, () => { throw new AppError("overloaded", "somebody has had enough"); });
+  await assert.rejects(collect({ prompt: "a dog" }, { maxRetries: 2 }), { kind: "overloaded" });
+  assert.equal(asked.length, 3);
+  const full = answerBy(begun, () => { throw overloaded("the queue is full", 20); });
+  await assert.rejects(collect({ prompt: "a dog" }, { timeoutMs: 300 }), { kind: "deadline-exceeded" });
+  assert.ok(full.length > 2);
+});
+
+test("an answer larger than a message may be is an error of ours, and not asked for again", async () => {
+  const asked = answerBy(async function* () {
+    yield fake.started(5n);
+    yield tokenChunk(0, 0, Array.from({ length: 3_000_000 }, () => 60_000));
+  });
+  await assert.rejects(collect({ prompt: "a dog" }), { kind: "internal", message: /larger than max/ });
+  assert.equal(asked.length, 1);
+});
+
 test("another model cannot go on with an image", async () => {
   answerBy(
     async function* () {
@@ -95,7 +118,7 @@ test("another model cannot go on with an image", async () => {
       yield fake.started(1n, "f".repeat(64));
     },
   );
-  await assert.rejects(collect({ prompt: "a dog" }), { kind: "internal", message: /another model has answered/ });
+  await assert.rejects(collect({ prompt: "a dog" }), { kind: "mismatch", message: /another model has answered/ });
 });
 
 test("a consumer that leaves stops the generator", async () => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { invalidRequest, overloaded } from "#libs/errors/errors.js";
+import { AppError, invalidRequest, overloaded } from "#libs/errors/errors.js";
 import { connect } from "#libs/rpc/client.js";
 import { DecoderService } from "#libs/rpc/gen/tessera/v1/decoder_pb.js";
 import { startDecoder } from "#services/decoder/start.js";
@@ -26,6 +26,24 @@ test("the generator's errors come through as they are", async () => {
     throw invalidRequest("generation.guidance_scale", "1 .. 100", 0);
   };
   await assert.rejects(collect(stand.generate()), { kind: "invalid-request", violations: [{ field: "generation.guidance_scale", description: "must be 1 .. 100, got 0" }] });
+});
+
+test("a prefix of any length is the generator's to judge", async () => {
+  stand.fake.script = () => {
+    throw invalidRequest("generation.prefixes[0].tokens", "fewer than 16 tokens", 200_000);
+  };
+  const prefixes = [{ imageIndex: 0, tokens: Array.from({ length: 200_000 }, () => 1) }];
+  await assert.rejects(collect(stand.generate({ generation: { prompt: "a", prefixes } })), { kind: "invalid-request" });
+});
+
+test("a generator that does not know the decoder's key is not ready, whoever the client is", async (t) => {
+  t.mock.method(process.stderr, "write", () => true);
+  for (const kind of ["unauthenticated", "permission-denied"] as const) {
+    stand.fake.script = () => {
+      throw new AppError(kind, "the key is not known");
+    };
+    await assert.rejects(collect(stand.generate()), { kind: "not-ready", message: "GeneratorService refuses this service's key" });
+  }
 });
 
 test("a generator that breaks its promises is our own error, without details for the client", async () => {

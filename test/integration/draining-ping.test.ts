@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import { test, type TestContext } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { credentials, makeGenericClientConstructor, Server, ServerCredentials, type ServerWritableStream } from "@grpc/grpc-js";
@@ -18,9 +20,12 @@ const Client = makeGenericClientConstructor(SERVICE, "test");
 
 type Options = Readonly<Record<string, number>>;
 
-/** How many messages of a long call arrive over a connection that takes no new calls soon after it was made. */
-async function messagesThatArrive(t: TestContext, serverOptions: Options, clientOptions: Options): Promise<number> {
-  const server = new Server({ "grpc.max_connection_age_ms": 3 * INTERVAL_MS, ...serverOptions });
+const PINGING: Options = { "grpc.keepalive_time_ms": 4 * INTERVAL_MS, "grpc.keepalive_timeout_ms": 10_000 };
+
+/** A server of one long call, whose connections take no new ones soon after they were made. @returns its port. */
+async function startServer(t: TestContext, options: Options): Promise<number> {
+  const server = new Server({ "grpc.max_connection_age_ms": 3 * INTERVAL_MS, ...options });
+  t.after(() => server.forceShutdown());
   server.addService(SERVICE, {
     count: (call: ServerWritableStream<Buffer, Buffer>) => void (async () => {
       for (let i = 0; i < MESSAGES; i++) {
@@ -30,20 +35,46 @@ async function messagesThatArrive(t: TestContext, serverOptions: Options, client
       call.end();
     })(),
   });
-  const port = await new Promise<number>((resolve, reject) => {
+  return new Promise((resolve, reject) => {
     server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) => (error ? reject(error) : resolve(bound)));
   });
-  const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure(), clientOptions);
-  t.after(() => {
-    client.close();
-    server.forceShutdown();
-  });
+}
+
+/** The messages of the long call. */
+function messages(t: TestContext, port: number, options: Options): AsyncIterable<Buffer> {
+  const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure(), options);
+  t.after(() => client.close());
+  return client.count(Buffer.of());
+}
+
+/** How many of them arrive. */
+async function messagesThatArrive(t: TestContext, serverOptions: Options, clientOptions: Options): Promise<number> {
   let count = 0;
-  for await (const _ of client.count(Buffer.of())) count++;
+  for await (const _ of messages(t, await startServer(t, serverOptions), clientOptions)) count++;
   return count;
 }
 
-const PINGING: Options = { "grpc.keepalive_time_ms": 4 * INTERVAL_MS, "grpc.keepalive_timeout_ms": 10_000 };
+/** Let a connection pass through a listener of its own. @returns its port, and how to let it fall silent at both ends. */
+async function silenceable(t: TestContext, port: number): Promise<{ readonly port: number; silence(): void }> {
+  const sockets: Socket[] = [];
+  const proxy = createServer((near) => {
+    const far = connect(port, "127.0.0.1");
+    sockets.push(near, far);
+    near.pipe(far).pipe(near);
+    for (const socket of [near, far]) socket.on("error", () => {});
+  });
+  await once(proxy.listen(0, "127.0.0.1"), "listening");
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    proxy.close();
+  });
+  return {
+    port: (proxy.address() as AddressInfo).port,
+    silence: () => {
+      for (const socket of sockets) socket.unpipe();
+    },
+  };
+}
 
 test("grpc-js alone cuts the calls of a draining connection with its next ping", async (t) => {
   assert.equal(await messagesThatArrive(t, {}, {}), MESSAGES);
@@ -56,4 +87,17 @@ test("calls outlive the age of their connection, whichever end pings", async (t)
   assert.equal(await messagesThatArrive(t, PINGING, {}), MESSAGES);
   assert.equal(await messagesThatArrive(t, {}, PINGING), MESSAGES);
   assert.equal(await messagesThatArrive(t, PINGING, PINGING), MESSAGES);
+});
+
+test("a peer that falls silent while its connection drains is found out", async (t) => {
+  letDrainingConnectionsLive();
+  const proxy = await silenceable(t, await startServer(t, {}));
+  let count = 0;
+  await assert.rejects(async () => {
+    for await (const _ of messages(t, proxy.port, { ...PINGING, "grpc.keepalive_timeout_ms": 10 * INTERVAL_MS })) {
+      // By now the connection is older than it may be.
+      if (++count === MESSAGES / 2) proxy.silence();
+    }
+  }, /UNAVAILABLE/);
+  assert.ok(count >= MESSAGES / 2 && count < MESSAGES, `${count}`);
 });

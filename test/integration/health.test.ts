@@ -49,6 +49,13 @@ test("health answers by service name, and does not know others", async (t) => {
   await assert.rejects(other.check(), { kind: "not-found" });
 });
 
+test("a name too long to be repeated is not known either", async (t) => {
+  const server = await start(t);
+  const probe = openHealthProbe(server.address, "x".repeat(500_000));
+  t.after(() => probe.close());
+  await assert.rejects(probe.check(), { kind: "not-found" });
+});
+
 test("a service that is stuck says so under every name and lets calls in, until it moves on or stops", async (t) => {
   const server = await start(t);
   const probes = ["", "tessera.v1.TokenizerService", LIVE].map((name) => openHealthProbe(server.address, name));
