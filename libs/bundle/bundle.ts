@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { createReadStream, existsSync, rmSync } from "node:fs";
-import { chmod, mkdtemp, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
@@ -44,6 +44,10 @@ export async function openBundle(
   if (!existsSync(manifestPath)) throw notFound(`no model bundle: ${manifestPath} does not exist`);
   const bytes = await readFile(manifestPath);
   const manifest = parseManifest(parseJson(bytes.toString("utf8")));
+  const unlisted = Object.keys(manifest.files).map((file) => `${file}.data`)
+    .find((file) => !Object.hasOwn(manifest.files, file) && existsSync(join(root, file)));
+  // ONNX Runtime would read it for the graph that it lies beside.
+  if (unlisted !== undefined) throw mismatch(`${MANIFEST_FILE} does not list ${unlisted}`);
   for (const [file, entry] of Object.entries(manifest.files)) {
     await checkFile(join(root, file), entry, options.verify ?? true, options.signal);
   }
@@ -84,7 +88,8 @@ export async function writeBundle<M extends Manifest>(
 ): Promise<Bundle<M>> {
   const target = resolve(folder);
   if (existsSync(target)) throw invalidRequest("out", "a folder that does not exist yet", target);
-  const draft = await mkdtemp(join(dirname(target), `.${basename(target)}-`)).catch((cause: NodeJS.ErrnoException) => {
+  const parent = dirname(target);
+  const draft = await mkdir(parent, { recursive: true }).then(() => mkdtemp(join(parent, `.${basename(target)}-`))).catch((cause: NodeJS.ErrnoException) => {
     throw invalidRequest("out", `in a folder that can be written (${cause.code})`, target);
   });
   const discard = (): void => rmSync(draft, { recursive: true, force: true });

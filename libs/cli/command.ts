@@ -4,6 +4,9 @@ import { AppError, cancelled } from "#libs/errors/errors.js";
 /** What a command ends with; scripts rely on it. */
 export const EXIT_CODES = { ok: 0, failed: 1, usage: 2, interrupted: 130, terminated: 143 } as const;
 
+/** How long a command waits for a service: a person who has had enough presses Ctrl-C. */
+export const PATIENCE_MS = 86_400_000;
+
 /** npm passes a terminal's Ctrl-C on although the terminal has sent it already: within this time two count as one. */
 const SAME_PRESS_MS = 500;
 
@@ -26,6 +29,8 @@ export async function runCommand(work: (options: { readonly signal: AbortSignal 
   };
   process.on("SIGINT", () => onSignal(EXIT_CODES.interrupted));
   process.on("SIGTERM", () => onSignal(EXIT_CODES.terminated));
+  // Whoever reads our lines, such as `head`, has had enough.
+  process.stdout.on("error", () => process.exit(EXIT_CODES.ok));
   try {
     await work({ signal: interrupt.signal });
   } catch (thrown) {

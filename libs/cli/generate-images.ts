@@ -7,6 +7,7 @@ import { Priority, type Started } from "#libs/rpc/gen/tessera/v1/types_pb.js";
 import { readSecurity } from "#libs/rpc/security.js";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { FileFormat, GenerateOptions } from "./generate-options.js";
+import { PATIENCE_MS } from "./command.js";
 import { imageEvents, type Picture } from "./image-stream.js";
 import { previewFile, writeOutFile } from "./out-files.js";
 import type { Progress } from "./progress.js";
@@ -45,19 +46,26 @@ const FLAG_OF_FIELD: Readonly<Record<string, string>> = {
   "generation.speculation.draft_window": "--draft-window",
 };
 
+/** What hears of a call while it goes on, and what may end it. */
+export interface Listening {
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+  /** Called with each image as it is there; the call waits for it. */
+  readonly onPicture: (picture: Picture, started: Started) => Promise<void>;
+}
+
 /**
  * Call a decoder for what a command line asks for. Previews are written as they come.
  * @param address `host:port` of the decoder.
  * @throws AppError in terms of the command line.
  */
-export async function generateImages(
-  address: string, options: GenerateOptions, { progress, signal }: { readonly progress: Progress; readonly signal: AbortSignal },
-): Promise<GeneratedImages> {
+export async function generateImages(address: string, options: GenerateOptions, listening: Listening): Promise<GeneratedImages> {
+  const { progress, signal } = listening;
   const security = readSecurity({ ...process.env, ...options.securityEnv });
   const { client, close } = connect(DecoderService, address, { security });
   try {
-    const responses = client.generateImage(requestOf(options), { signal });
-    return await collect(imageEvents(responses), options, progress);
+    const responses = client.generateImage(requestOf(options), { signal, timeoutMs: PATIENCE_MS });
+    return await collect(imageEvents(responses), options, listening);
   } catch (error) {
     throw inTermsOfFlags(AppError.from(error), options.target);
   } finally {
@@ -67,7 +75,7 @@ export async function generateImages(
 }
 
 async function collect(
-  events: ReturnType<typeof imageEvents>, options: GenerateOptions, progress: Progress,
+  events: ReturnType<typeof imageEvents>, options: GenerateOptions, { progress, onPicture }: Listening,
 ): Promise<GeneratedImages> {
   const pictures: Picture[] = [];
   const images: FinishedImage[] = [];
@@ -93,6 +101,7 @@ async function collect(
     if (event.type === "finished") {
       const { imageIndex } = event.finished;
       images[imageIndex] = { picture: pictures[imageIndex], finished: event.finished };
+      if (started !== undefined && pictures[imageIndex] !== undefined) await onPicture(pictures[imageIndex], started);
     }
   }
   const isComplete = images.length === options.imageCount && images.every(({ picture }) => picture !== undefined);

@@ -1,7 +1,8 @@
 import { runCommand } from "./command.js";
+import type { Started } from "#libs/rpc/gen/tessera/v1/types_pb.js";
 import type { GeneratedImages } from "./generate-images.js";
 import { GENERATE_HELP, parseGenerateOptions, type GenerateOptions } from "./generate-options.js";
-import { defaultOutFile, numberedFile, writeOutFile } from "./out-files.js";
+import { checkOutFile, defaultOutFile, numberedFile, previewFile, writeOutFile } from "./out-files.js";
 import { openProgress } from "./progress.js";
 import { reportOf, summaryOf, type WrittenFiles } from "./report.js";
 import { firstEnd, startStack, stopStack } from "./stack.js";
@@ -34,23 +35,26 @@ async function withDecoder<T>(
   }
 }
 
-async function writeFiles({ started, images }: GeneratedImages, options: GenerateOptions): Promise<WrittenFiles> {
-  const file = options.outFile ?? defaultOutFile(options.prompt, started.settings?.seed ?? 0n);
-  const pictures = images.map(({ picture }) => picture.data);
-  const files = pictures.length === 1 ? [file] : pictures.map((_, imageIndex) => numberedFile(file, imageIndex));
-  await Promise.all(files.map((name, index) => writeOutFile(name, pictures[index])));
-  if (files.length > 1) {
-    // Loaded only here: it brings an image library that one picture does not need.
-    const { contactSheet } = await import("./contact-sheet.js");
-    await writeOutFile(file, await contactSheet(pictures, images[0].picture, options.format));
-  }
+/** The file of one picture or of the contact sheet, and those of all pictures. */
+function filesOf({ settings }: Started, { outFile, prompt, imageCount }: GenerateOptions): WrittenFiles {
+  const file = outFile ?? defaultOutFile(prompt, settings?.seed ?? 0n);
+  const files = Array.from({ length: imageCount }, (_, imageIndex) => (imageCount === 1 ? file : numberedFile(file, imageIndex)));
   return { file, files };
+}
+
+async function writeSheet(file: string, images: GeneratedImages["images"], options: GenerateOptions): Promise<void> {
+  if (images.length === 1) return;
+  // Loaded only here: it brings an image library that one picture does not need.
+  const { contactSheet } = await import("./contact-sheet.js");
+  await writeOutFile(file, await contactSheet(images.map(({ picture }) => picture.data), images[0].picture, options.format));
 }
 
 await runCommand(async ({ signal }) => {
   const options = parseGenerateOptions(process.argv.slice(2));
   if (options === undefined) return void process.stdout.write(GENERATE_HELP);
 
+  await checkOutFile(options.outFile ?? defaultOutFile(options.prompt, 0n));
+  if (options.previewFolder !== undefined) await checkOutFile(previewFile(options.previewFolder, 0, 0));
   const progress = openProgress(process.stderr, "tokens");
   const commandAt = performance.now();
   if (options.target === undefined) progress.say("starting the services");
@@ -59,8 +63,13 @@ await runCommand(async ({ signal }) => {
   await withDecoder(options, { signal }, async (address, { signal: anyStop }) => {
     const startSeconds = seconds(commandAt);
     const { generateImages } = await loading;
-    const generated = await generateImages(address, options, { progress, signal: anyStop });
-    const written = await writeFiles(generated, options);
+    const generated = await generateImages(address, options, {
+      progress, signal: anyStop,
+      // Each as it is finished: what comes later may fail.
+      onPicture: ({ imageIndex, data }, started) => writeOutFile(filesOf(started, options).files[imageIndex], data),
+    });
+    const written = filesOf(generated.started, options);
+    await writeSheet(written.file, generated.images, options);
     const report = reportOf(generated, written, { seconds: seconds(commandAt), startSeconds });
     process.stdout.write(options.isJson ? `${JSON.stringify(report)}\n` : summaryOf(report));
   });

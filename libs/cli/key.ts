@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { AppError, invalidRequest } from "#libs/errors/errors.js";
-import { hashOf } from "#libs/rpc/api-keys.js";
+import { hashOf, KEY_NAME, KEY_NAME_RULE } from "#libs/rpc/api-keys.js";
 import { parseFlags, runCommand } from "./command.js";
 import { integerFlag } from "./flags.js";
 import { SERVICE_NAMES } from "./service-process.js";
@@ -23,6 +23,7 @@ await runCommand(async () => {
   });
   if (values.help) return void process.stdout.write(HELP);
   if (name === undefined || services.length === 0) throw new AppError("invalid-request", "NAME and SERVICE must be given");
+  if (!KEY_NAME.test(name)) throw invalidRequest("NAME", KEY_NAME_RULE, name);
   const unknown = services.find((service) => !(SERVICE_NAMES as readonly string[]).includes(service));
   if (unknown !== undefined) throw invalidRequest("SERVICE", `one of ${SERVICE_NAMES.join(", ")}`, unknown);
   const limits = { min: 0, max: 1_000_000 };

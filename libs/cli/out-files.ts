@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { access, constants, mkdir, stat, writeFile } from "node:fs/promises";
 import { dirname, join, parse } from "node:path";
 import { AppError } from "#libs/errors/errors.js";
 
@@ -23,13 +23,28 @@ export function previewFile(folder: string, imageIndex: number, rowsDone: number
 }
 
 /**
+ * Make the folders that lead to a file which will be written when there is something to write.
+ * @throws AppError `permission-denied` naming the file if it could not be written.
+ */
+export function checkOutFile(file: string): Promise<void> {
+  return writing(file, async () => {
+    if ((await stat(file).catch(() => undefined))?.isDirectory()) throw new Error("it is a folder");
+    await access(dirname(file), constants.W_OK);
+  });
+}
+
+/**
  * Write a file, and the folders that lead to it.
  * @throws AppError `permission-denied` naming the file if it cannot be written.
  */
-export async function writeOutFile(file: string, data: Uint8Array): Promise<void> {
+export function writeOutFile(file: string, data: Uint8Array): Promise<void> {
+  return writing(file, () => writeFile(file, data));
+}
+
+async function writing(file: string, write: () => Promise<void>): Promise<void> {
   try {
     await mkdir(dirname(file), { recursive: true });
-    await writeFile(file, data);
+    await write();
   } catch (error) {
     throw new AppError("permission-denied", `cannot write ${file}: ${(error as Error).message}`, { cause: error });
   }

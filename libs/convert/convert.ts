@@ -3,6 +3,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { writeBundle, type TokenBundle } from "#libs/bundle/bundle.js";
 import type { GenerationConfig, TokenManifest, WeightType } from "#libs/bundle/manifest.js";
+import { parseManifest } from "#libs/bundle/parse-manifest.js";
 import { mismatch } from "#libs/errors/errors.js";
 import { codebookSize } from "#libs/fsq/fsq.js";
 import { WeightFile } from "#libs/onnx/weight-file.js";
@@ -67,6 +68,8 @@ export async function convert(options: ConvertOptions): Promise<TokenBundle> {
   const codebook = codebookSize(decoder.levels);
   checkVocabulary(lm.config, vocabulary, codebook);
   const weights = { transformer: options.weights, decoder: decoderWeights(options) };
+  const manifest = describe({ recipe, generationConfig, vocabulary, config: lm.config, decoder, hasEncoder: encoder !== undefined, weights });
+  checkManifest(manifest);
   return writeBundle(options.outFolder, async (draft) => {
     await writeFile(join(draft, TOKENIZER_FILE), tokenizer);
     const cosmos = { weights: weights.decoder, ...(signal && { signal }) };
@@ -75,7 +78,7 @@ export async function convert(options: ConvertOptions): Promise<TokenBundle> {
     await writeGraph(join(draft, TRANSFORMER_FILE), (weightFile) => buildTransformer(lm, {
       tokenOffset: vocabulary.size, codebookSize: codebook, weights: weights.transformer, weightFile, ...(signal && { signal }),
     }));
-    return describe({ recipe, generationConfig, vocabulary, config: lm.config, decoder, hasEncoder: encoder !== undefined, weights });
+    return manifest;
   }, { ...(signal && { signal }) });
 }
 
@@ -129,6 +132,12 @@ function checkVocabulary(config: Qwen2Config, vocabulary: TextVocabulary, codebo
   throw mismatch(
     `config.json: \`vocab_size\` must be ${vocabulary.size} text tokens plus ${codebook} image tokens, got ${config.vocabularySize}`,
   );
+}
+
+/** What is wrong with a manifest is wrong before its files are there, and these take minutes. */
+function checkManifest(manifest: Omit<TokenManifest, "files">): void {
+  const names = [TOKENIZER_FILE, manifest.transformer.file, manifest.decoder.file, ...(manifest.encoder ? [manifest.encoder.file] : [])];
+  parseManifest({ ...manifest, files: Object.fromEntries(names.map((name) => [name, { sha256: "0".repeat(64), bytes: 1 }])) });
 }
 
 /** All that a manifest is put together from. */

@@ -32,6 +32,12 @@ interface KeyInUse {
   running: number;
 }
 
+/** What a key may be called. */
+export const KEY_NAME = /^[\w.-]{1,64}$/;
+
+/** The same in words. */
+export const KEY_NAME_RULE = "1 .. 64 letters, digits, underscores, dots or dashes";
+
 /** How long to wait before a try for a place that a call in progress holds. */
 const BUSY_RETRY_MS = 1000;
 
@@ -65,10 +71,10 @@ export class ApiKeys {
       throw refused("permission-denied", new AppError("permission-denied", `the key ${key.name} does not open the ${service}`));
     }
     if (key.concurrentCalls > 0 && entry.running >= key.concurrentCalls) {
-      throw refused("key-concurrency", overloaded(`the key ${key.name} may make ${key.concurrentCalls} calls at once`, BUSY_RETRY_MS));
+      throw refused("key-concurrency", overloaded(`the key may make ${key.concurrentCalls} calls at once`, BUSY_RETRY_MS));
     }
     const waitMs = bucket.take();
-    if (waitMs > 0) throw refused("key-rate", overloaded(`the key ${key.name} may make ${key.callsPerMinute} calls a minute`, waitMs));
+    if (waitMs > 0) throw refused("key-rate", overloaded(`the key may make ${key.callsPerMinute} calls a minute`, waitMs));
     entry.running++;
     return { key, leave: () => void entry.running-- };
   }
@@ -125,7 +131,7 @@ export function hashOf(key: string): Buffer {
 function parseKey(entry: unknown, index: number): ApiKey {
   const { name, sha256, services, calls_per_minute = 0, concurrent_calls = 0 } = Object(entry) as Record<string, unknown>;
   const at = `keys[${index}]`;
-  if (typeof name !== "string" || !/^[\w.-]{1,64}$/.test(name)) throw invalidRequest(`${at}.name`, "1 .. 64 letters, digits, dots or dashes");
+  if (typeof name !== "string" || !KEY_NAME.test(name)) throw invalidRequest(`${at}.name`, KEY_NAME_RULE);
   if (typeof sha256 !== "string" || !/^[0-9a-f]{64}$/.test(sha256)) throw invalidRequest(`${at}.sha256`, "64 lower-case hexadecimal digits");
   if (!Array.isArray(services) || services.length === 0 || !services.every((service) => typeof service === "string")) {
     throw invalidRequest(`${at}.services`, "a list of the services it opens");

@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { parse } from "yaml";
 import { DRAIN_MS, ABORT_MS } from "#libs/rpc/limits.js";
 import { TELEMETRY_STOP_MS } from "#libs/telemetry/telemetry.js";
 import { ofKind, OVERLAYS, render, type KubernetesObject, type Yaml } from "./render.js";
@@ -28,11 +29,26 @@ const isOurs = ({ metadata }: KubernetesObject) => Object.hasOwn(SERVICES, metad
 const servicePods = (objects: readonly KubernetesObject[]) =>
   ofKind(objects, "Deployment").filter(isOurs).map((object) => ({ name: object.metadata.name as keyof typeof SERVICES, pod: podOf(object) }));
 
+test("the loader of the model volume is what the schemas ask for, and mounts the claim of the pods that read it", { skip }, () => {
+  const file = (name: string) => parse(readFileSync(`${ROOT}deploy/kubernetes/components/model-volume/${name}.yaml`, "utf8"));
+  const [loader, claim] = [file("loader"), file("claim")];
+  assert.deepEqual(violations(loader), []);
+  assert.equal(loader.spec.volumes[0].persistentVolumeClaim.claimName, claim.metadata.name);
+  const [{ pod }] = servicePods(render("model-volume"));
+  assert.equal(loader.spec.securityContext.runAsUser, pod.securityContext.runAsUser);
+  assert.ok(pod.volumes.some((volume: Yaml) => volume.persistentVolumeClaim?.claimName === claim.metadata.name));
+});
+
 for (const overlay of OVERLAYS) {
   test(`${overlay}: every object is what the Kubernetes schemas ask for`, { skip }, () => {
     const objects = render(overlay);
     assert.ok(objects.length >= 16);
     for (const object of objects) assert.deepEqual(violations(object), [], `${object.kind} ${object.metadata.name}`);
+  });
+
+  test(`${overlay}: everything that has a namespace is in ours`, { skip }, () => {
+    const elsewhere = render(overlay).filter(({ kind, metadata }) => kind !== "Namespace" && metadata.namespace !== "tessera");
+    assert.deepEqual(elsewhere.map(({ kind, metadata }) => `${kind} ${metadata.name}`), []);
   });
 
   test(`${overlay}: pods are locked up, bounded, and named by an exact image`, { skip }, () => {

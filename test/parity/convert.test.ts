@@ -49,6 +49,11 @@ test("without tessera.json the folder gives the name, flags what they say, and S
   assert.deepEqual([manifest.image.gridHeight, manifest.image.gridWidth, manifest.image.height, manifest.image.width], [64, 64, 512, 512]);
   assert.equal(manifest.text.promptTemplate, "<|t2i|>A highly realistic image of {prompt}<|soi|>");
   assert.deepEqual(manifest.defaults, { guidanceScale: 6, temperature: 1, topK: 0, topP: 1 });
+  let read = 0;
+  const onProgress = (doneBytes: number, totalBytes: number): void => void (read = doneBytes / totalBytes);
+  const tooLarge = convert({ ...options, outFolder: join(folder, "large"), grid: [200, 200], onProgress });
+  await assert.rejects(tooLarge, { kind: "mismatch", message: /maxPositions/ });
+  assert.ok(read < 0.1, `${read} of the weights were read before`);
   const named = await convert({ ...options, outFolder: join(folder, "named-bundle"), name: "plain", grid: [3, 5] });
   const { image } = named.manifest;
   assert.deepEqual([named.manifest.name, image.gridHeight, image.gridWidth, image.height, image.width], ["plain", 3, 5, 24, 40]);

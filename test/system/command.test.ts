@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -92,6 +92,25 @@ test("a target that nobody listens on says what to do", async () => {
   const { code, stderr } = await runCommandLine("generate", ["x", "--target", "127.0.0.1:1"]);
   assert.equal(code, 1);
   assert.match(stderr, /127\.0\.0\.1:1.*npm start/);
+});
+
+test("a place that cannot be written to is told before anything is generated", async () => {
+  const file = join(folder, "a-file");
+  writeFileSync(file, "");
+  for (const args of [["--out", join(file, "dog.png")], ["--previews", file]]) {
+    const { code, stderr } = await runCommandLine("generate", ["a dog", ...args]);
+    assert.equal(code, 1);
+    assert.match(stderr, /^error: cannot write /);
+  }
+});
+
+test("words that would be dropped, and names that no service would take, are refused", async () => {
+  const { code, stderr } = await runCommandLine("tokens", ["a", "red", "dog", "--target", "127.0.0.1:1"]);
+  assert.deepEqual([code, /PROMPT must be one argument, got 3/.test(stderr)], [2, true], stderr);
+  for (const name of ["web app", "", "team/web", "x".repeat(65)]) {
+    const key = await runCommandLine("key", [name, "decoder"]);
+    assert.deepEqual([key.code, key.stdout, /`NAME` must be 1 \.\. 64 letters/.test(key.stderr)], [2, "", true], key.stderr);
+  }
 });
 
 test("services that cannot start say why", async () => {
