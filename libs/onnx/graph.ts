@@ -18,10 +18,11 @@ const LARGE_BYTES = 2 ** 16;
 const MAX_INLINE_BYTES = 2 ** 26;
 
 /** Element types of values and constants. */
-export type ElementType = "float32" | "float16" | "int64" | "uint8";
+export type ElementType = "float32" | "float16" | "int64" | "uint8" | "int8";
 
 const DATA_TYPES: Readonly<Record<ElementType, DataType>> = {
   float32: DataType.FLOAT, float16: DataType.FLOAT16, int64: DataType.INT64, uint8: DataType.UINT8,
+  int8: DataType.INT8,
 };
 
 /** The ONNX number of an element type, for `Cast`. */
@@ -38,7 +39,7 @@ export interface Value {
 export type Attributes = Readonly<Record<string, number | readonly number[] | string | { readonly float: number }>>;
 
 /** A constant's elements; `Uint16Array` holds float16 words. */
-export type ConstantData = Float32Array | Uint16Array | BigInt64Array | Uint8Array;
+export type ConstantData = Float32Array | Uint16Array | BigInt64Array | Uint8Array | Int8Array;
 
 /**
  * Builds one ONNX graph op by op. Operators run in the order in which they are added; equal calls give equal bytes.
@@ -173,7 +174,8 @@ export class Graph {
 function elementTypeOf(data: ConstantData): ElementType {
   if (data instanceof Float32Array) return "float32";
   if (data instanceof Uint16Array) return "float16";
-  return data instanceof BigInt64Array ? "int64" : "uint8";
+  if (data instanceof BigInt64Array) return "int64";
+  return data instanceof Int8Array ? "int8" : "uint8";
 }
 
 function tensorProto(name: string, data: ConstantData, dims: readonly number[]): TensorProto {

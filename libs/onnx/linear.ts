@@ -72,9 +72,10 @@ export function storedConstant(
 }
 
 /**
- * Inputs and weights both in 8 bits around a zero point of 128: of all pairings of signs the one without a kernel that
- * saturates (unsigned times signed does on processors with AVX2 alone) or that is slow (signed times signed). An input row of
- * zeros has no scale; whatever its levels come to be, the result is multiplied by zero.
+ * Inputs in 8 bits around a zero point of 128, weights in 8 bits with a sign: the pairing that processors have instructions
+ * for. Where they lack those and the kernel would saturate, `createInferenceSession` has the weights made unsigned; signed
+ * inputs would be slow everywhere. An input row of zeros has no scale; whatever its levels come to be, the result is
+ * multiplied by zero.
  * @see Dettmers et al., arXiv 2208.07339 (one scale for each row of the input and each output)
  */
 function integerProduct(graph: Graph, x: Value, layer: LinearWeights, inputBits: InputBits): Value {
@@ -92,8 +93,8 @@ function integerProduct(graph: Graph, x: Value, layer: LinearWeights, inputBits:
 function levelProduct(graph: Graph, levels: Value, weight: Value, outputScales: Value): Value {
   // Narrowing cuts off, so the half rounds.
   const shifted = graph.op("Cast", [graph.op("Add", [levels, graph.float(128.5)])], { to: dataTypeNumber("uint8") });
-  const zero = graph.constant("zero_point", Uint8Array.of(128), []);
-  return graph.op("com.microsoft.MatMulIntegerToFloat", [shifted, weight, graph.float(1), outputScales, zero, zero]);
+  const [inputZero, weightZero] = [graph.constant("zero_point", Uint8Array.of(128), []), graph.constant("zero_point", Int8Array.of(0), [])];
+  return graph.op("com.microsoft.MatMulIntegerToFloat", [shifted, weight, graph.float(1), outputScales, inputZero, weightZero]);
 }
 
 /** The same in 16 bits, level and remainder: twice the rows `[2, B, S, columns]` in one product, so that weights are read once. */

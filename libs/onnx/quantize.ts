@@ -1,9 +1,9 @@
 import type { LinearWeights } from "./linear.js";
 
-/** Weights in 8 bits with one scale for each output: `weight[row][column] = scales[row] * (quantized - 128)`. */
+/** Weights in 8 bits with one scale for each output: `weight[row][column] = scales[row] * quantized`. */
 export interface QuantizedRows {
-  /** `[columns, rows]`, 1 .. 255. */
-  readonly quantized: Uint8Array;
+  /** `[columns, rows]`, -127 .. 127. */
+  readonly quantized: Int8Array;
   /** `[rows]`. */
   readonly scales: Float32Array;
 }
@@ -29,10 +29,9 @@ const SHRINKS = [1, 0.95, 0.9, 0.85, 0.8, 0.75];
 export function quantizeRows({ weight, rows, columns }: LinearWeights): QuantizedRows {
   const scales = new Float32Array(rows);
   for (let row = 0; row < rows; row++) scales[row] = largestMagnitude(weight, row * columns, columns) / 127;
-  const quantized = new Uint8Array(weight.length);
+  const quantized = new Int8Array(weight.length);
   forEachTile(rows, columns, (row, column) => {
-    const value = scales[row] === 0 ? 0 : Math.round(weight[row * columns + column] / scales[row]);
-    quantized[column * rows + row] = 128 + value;
+    quantized[column * rows + row] = scales[row] === 0 ? 0 : Math.round(weight[row * columns + column] / scales[row]);
   });
   return { quantized, scales };
 }

@@ -23,3 +23,21 @@ for (const weights of ["fp32", "fp16", "int8", "int4"] as const) {
     });
   });
 }
+
+test("int8 products of the largest bytes are exact, whatever kernel the processor has for so many rows", async () => {
+  const [rows, columns] = [64, 1000];
+  // Signs that agree in every pair: what 16 bits cannot hold.
+  const sign = (row: number, column: number): number => ((row + (column >> 2)) % 3 === 0 ? -1 : 1);
+  const layer = { weight: Float32Array.from({ length: rows * columns }, (_, i) => sign(Math.floor(i / columns), i % columns)), rows, columns };
+  await withPiece([["M", columns]], (graph, value) => linear(graph, value, layer, "int8"), async (piece) => {
+    for (const count of [1, 2, 8, 33, 70]) {
+      const x = Float32Array.from({ length: count * columns }, (_, i) => sign(Math.floor(i / columns) + 1, i % columns));
+      const product = await piece.run({ data: x, dims: [count, columns] });
+      const expected = Array.from({ length: count * rows }, (_, at) => {
+        const [row, output] = [Math.floor(at / rows), at % rows];
+        return Array.from({ length: columns }, (_, k) => sign(row + 1, k) * sign(output, k)).reduce((a, b) => a + b);
+      });
+      assert.ok(largestDistance(product, expected) < 1e-3, `${count} rows`);
+    }
+  });
+});

@@ -76,14 +76,14 @@ function addLayer(graph: Graph, x: Value, layer: number, { lengths, total, cos, 
   return graph.op("Add", [middle, linear(graph, graph.op("Mul", [silu(graph, gate), up]), hiddenSize, intermediateSize)]);
 }
 
-/** As `quantize_dynamic` writes it: one scale for the whole input, one for the weights. */
+/** As transformers.js has `quantize_dynamic` write it for q8: one scale for the whole input, one for the signed weights. */
 function linear(graph: Graph, x: Value, rows: number, columns: number): Value {
   const [levels, scale, zero] = graph.ops("DynamicQuantizeLinear", [x], 3);
   const weight = randomWeights(graph, columns, rows);
-  const sums = graph.op("MatMulInteger", [levels, weight, zero, graph.constant("zero_point", Uint8Array.of(128), [])]);
+  const sums = graph.op("MatMulInteger", [levels, weight, zero, graph.constant("zero_point", Int8Array.of(0), [])]);
   return graph.op("Mul", [graph.op("Cast", [sums], { to: FLOAT }), graph.op("Mul", [scale, graph.float(columns ** -0.5 / 73)])]);
 }
 
 function randomWeights(graph: Graph, rows: number, columns: number): Value {
-  return graph.constant("weight", new Uint8Array(rows * columns).map((_, i) => Math.imul(i, 0x9e3779b1) >>> 24), [rows, columns]);
+  return graph.constant("weight", new Int8Array(rows * columns).map((_, i) => Math.imul(i, 0x9e3779b1) >> 24), [rows, columns]);
 }
