@@ -29,8 +29,13 @@ export async function runCommand(work: (options: { readonly signal: AbortSignal 
   };
   process.on("SIGINT", () => onSignal(EXIT_CODES.interrupted));
   process.on("SIGTERM", () => onSignal(EXIT_CODES.terminated));
-  // Whoever reads our lines, such as `head`, has had enough.
-  process.stdout.on("error", () => process.exit(EXIT_CODES.ok));
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    // Whoever reads our lines, such as `head`, has had enough.
+    if (error.code === "EPIPE") process.exit(EXIT_CODES.ok);
+    process.stderr.write(`error: cannot write to stdout: ${error.message}\n`);
+    process.exit(EXIT_CODES.failed);
+  });
+  process.stderr.on("error", () => {});
   try {
     await work({ signal: interrupt.signal });
   } catch (thrown) {

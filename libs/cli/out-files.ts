@@ -1,4 +1,4 @@
-import { access, constants, mkdir, stat, writeFile } from "node:fs/promises";
+import { access, constants, lstat, mkdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join, parse } from "node:path";
 import { AppError } from "#libs/errors/errors.js";
 
@@ -29,7 +29,7 @@ export function previewFile(folder: string, imageIndex: number, rowsDone: number
 export function checkOutFile(file: string): Promise<void> {
   return writing(file, async () => {
     if ((await stat(file).catch(() => undefined))?.isDirectory()) throw new Error("it is a folder");
-    await access(dirname(file), constants.W_OK);
+    await access(await isReplaced(file) ? dirname(file) : file, constants.W_OK);
   });
 }
 
@@ -38,7 +38,23 @@ export function checkOutFile(file: string): Promise<void> {
  * @throws AppError `permission-denied` naming the file if it cannot be written.
  */
 export function writeOutFile(file: string, data: Uint8Array): Promise<void> {
-  return writing(file, () => writeFile(file, data));
+  // Whole or not at all: what was there stays until the new file is complete.
+  const draft = `${file}.part`;
+  return writing(file, async () => {
+    if (!await isReplaced(file)) return writeFile(file, data);
+    try {
+      await writeFile(draft, data);
+      await rename(draft, file);
+    } catch (error) {
+      await rm(draft, { force: true });
+      throw error;
+    }
+  });
+}
+
+/** Whether a new file takes the place of what has this name: a plain file, if anything; not a device, pipe or link. */
+async function isReplaced(file: string): Promise<boolean> {
+  return (await lstat(file).catch(() => undefined))?.isFile() ?? true;
 }
 
 async function writing(file: string, write: () => Promise<void>): Promise<void> {

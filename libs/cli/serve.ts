@@ -54,7 +54,7 @@ async function runService(name: ServiceName, env: Env, signal: AbortSignal): Pro
   if (signal.aborted) drain();
   else signal.addEventListener("abort", drain, { once: true });
   const [code] = await once(child, "exit") as [number | null];
-  if (!signal.aborted) process.exit(code ?? EXIT_CODES.failed);
+  if (!signal.aborted || code !== 0) process.exit(code ?? EXIT_CODES.failed);
 }
 
 function serviceNameOf(words: readonly string[]): ServiceName {

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
-import { createInterface } from "node:readline";
+import { on, once } from "node:events";
+import { createInterface, type Interface } from "node:readline";
 import type { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { settlesWithin } from "#libs/async/within.js";
@@ -35,6 +35,14 @@ const LOG_TAIL_LINES = 8;
 /** The file that a service's process runs. */
 export function serviceMain(name: ServiceName): string {
   return fileURLToPath(new URL(`../../services/${name}/main.js`, import.meta.url));
+}
+
+/** The address that a service's first `ServingLine` tells; other lines, such as a library's, are passed over. */
+async function addressIn(lines: Interface, signal: AbortSignal): Promise<string> {
+  for await (const [line] of on(lines, "line", { signal }) as AsyncIterableIterator<[string]>) {
+    if (line.startsWith("{")) return (JSON.parse(line) as ServingLine).address;
+  }
+  return "";
 }
 
 /**
@@ -110,8 +118,7 @@ export class ServiceProcess {
       throw error;
     });
     try {
-      const [line] = await Promise.race([once(lines, "line", { signal: giveUp }), endedEarly]) as [string];
-      return (JSON.parse(line) as ServingLine).address;
+      return await Promise.race([addressIn(lines, giveUp), endedEarly]);
     } catch (error) {
       signal?.throwIfAborted();
       if (timeout.aborted) throw notReady(`the ${this.name} did not start in ${START_TIMEOUT_MS / 1000} s${this.#tail()}`);

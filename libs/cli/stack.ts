@@ -1,5 +1,5 @@
-import type { Env } from "#libs/config/env.js";
-import { AppError } from "#libs/errors/errors.js";
+import { intEnv, type Env } from "#libs/config/env.js";
+import { AppError, invalidRequest } from "#libs/errors/errors.js";
 import { freePorts } from "./free-ports.js";
 import { SERVICE_NAMES, ServiceProcess, type ServiceName } from "./service-process.js";
 
@@ -23,13 +23,18 @@ export interface StackOptions {
 /** How often other ports are tried if a free one was taken before its service listened on it. */
 const MAX_ATTEMPTS = 3;
 
-const FIRST_PROMETHEUS_PORT = 9464;
+/** The tokenizer's; the others follow. */
+function firstPrometheusPort(): number {
+  return intEnv(process.env, "OTEL_EXPORTER_PROMETHEUS_PORT", { min: 1, max: 65_533, default: 9464 });
+}
 
 /**
  * Start all three at once and wait until they serve. If one cannot start, none is left behind.
  * @throws AppError of the first that cannot start.
  */
 export async function startStack(options: StackOptions = {}): Promise<Stack> {
+  const health = options.env?.["TESSERA_HEALTH_ADDRESS"] ?? process.env["TESSERA_HEALTH_ADDRESS"];
+  if (health) throw invalidRequest("TESSERA_HEALTH_ADDRESS", "left out: three services cannot share one address", health);
   if (options.addresses !== undefined) return startAt(options.addresses, options);
   for (let attempt = 1; ; attempt++) {
     try {
@@ -74,7 +79,7 @@ function serviceEnv(name: ServiceName, addresses: Addresses): Env {
     TESSERA_ADDRESS: addresses[name],
     TESSERA_TOKENIZER_ADDRESS: addresses.tokenizer,
     TESSERA_GENERATOR_ADDRESS: addresses.generator,
-    OTEL_EXPORTER_PROMETHEUS_PORT: String(FIRST_PROMETHEUS_PORT + SERVICE_NAMES.indexOf(name)),
+    OTEL_EXPORTER_PROMETHEUS_PORT: String(firstPrometheusPort() + SERVICE_NAMES.indexOf(name)),
   };
 }
 

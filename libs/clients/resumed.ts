@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { clone, create, type MessageInitShape } from "@bufbuild/protobuf";
-import { AppError, mismatch } from "#libs/errors/errors.js";
+import { AppError, deadlineExceeded, mismatch } from "#libs/errors/errors.js";
 import { earliest } from "#libs/rpc/deadline.js";
 import type { CallLimits } from "#libs/rpc/definition.js";
 import { STREAM_TIMEOUT_MS } from "#libs/rpc/limits.js";
@@ -71,8 +71,9 @@ export async function* resumed<R extends GenerateResponse | GenerateStagesRespon
       if (!isFull || !beginning.isOver || error.retryDelayMs === undefined) retries++;
       const isWorthIt = isFull ? waitsForQueue || beginning.isOver : error.kind === "not-ready" || error.kind === "aborted";
       if (!isWorthIt || retries > (beginning.isOver ? maxRetries : maxFirstRetries)) throw error;
+      const delayMs = error.retryDelayMs ?? RETRY_MS;
+      if (Date.now() + delayMs >= deadline) throw deadlineExceeded();
       if (beginning.isOver) onLoss?.(error, progress.tokenCount);
-      const delayMs = Math.min(error.retryDelayMs ?? RETRY_MS, Math.max(0, deadline - Date.now()));
       await sleep(delayMs, undefined, call.signal && { signal: call.signal }).catch(() => call.signal?.throwIfAborted());
     }
   }

@@ -8,6 +8,9 @@ import {
   type TensorData, type TensorMap,
 } from "#libs/onnx/session-messages.js";
 
+import { count } from "#libs/telemetry/metrics.js";
+import { ATTRIBUTES, METRICS } from "#libs/telemetry/names.js";
+
 export type { TensorData, TensorMap };
 
 /** How one run is done. */
@@ -39,7 +42,9 @@ export class OnnxSession {
   /** Settles once the thread has ended: undefined after `close()`, the error if it crashed. Never rejects. */
   readonly ended: Promise<AppError | undefined>;
   readonly #worker: Worker;
+  readonly #name: string;
   readonly #waiting: PendingRun[] = [];
+  #startedAt = 0;
   #running: PendingRun | undefined;
   #end: AppError | undefined;
   #closing = false;
@@ -66,6 +71,7 @@ export class OnnxSession {
     this.inputs = inputs;
     this.outputs = outputs;
     this.#worker = worker;
+    this.#name = name;
     let crash: unknown;
     worker.on("message", (reply: RunReply) => this.#finish(reply));
     worker.on("error", (error) => (crash = error));
@@ -131,6 +137,7 @@ export class OnnxSession {
     const run = this.#waiting.shift();
     if (run === undefined) return;
     this.#running = run;
+    this.#startedAt = performance.now();
     try {
       this.#worker.postMessage(run.request, buffersOf(run.request.feeds));
     } catch (error) {
@@ -141,6 +148,7 @@ export class OnnxSession {
   #finish(reply: RunReply): void {
     const run = this.#running;
     this.#running = undefined;
+    count(METRICS.graphBusy, (performance.now() - this.#startedAt) / 1000, { [ATTRIBUTES.graph]: this.#name });
     if (reply.type === "finished") run?.resolve(reply.outputs);
     else run?.reject(new AppError(reply.kind, reply.message));
     this.#startNext();

@@ -29,19 +29,21 @@ export class CertificateFiles implements experimental.CertificateProvider {
   readonly #files: ReloadingFiles<Certificates>;
   readonly #caListeners = new Set<CaListener>();
   readonly #identityListeners = new Set<IdentityListener>();
+  #latest: Certificates;
   #timer: NodeJS.Timeout | undefined;
 
   /** @throws AppError `invalid-request` naming the variable whose file is wrong. */
   constructor({ own, ca }: CertificatePaths) {
     const paths = [...(own ? [own.cert, own.key] : []), ...(ca === undefined ? [] : [ca])];
     this.#files = new ReloadingFiles(paths, (files) => (own ? parse(files[2], files[0], files[1]) : parse(files[0])));
+    this.#latest = this.#files.latest;
   }
 
   addCaCertificateListener(listener: CaListener): void {
     this.#caListeners.add(listener);
     this.#watch();
     // Not within the call: whoever adds it is not ready to pass it on.
-    process.nextTick(() => listener(this.#files.latest.ca));
+    process.nextTick(() => listener(this.#latest.ca));
   }
 
   removeCaCertificateListener(listener: CaListener): void {
@@ -52,7 +54,7 @@ export class CertificateFiles implements experimental.CertificateProvider {
   addIdentityCertificateListener(listener: IdentityListener): void {
     this.#identityListeners.add(listener);
     this.#watch();
-    process.nextTick(() => listener(this.#files.latest.identity));
+    process.nextTick(() => listener(this.#latest.identity));
   }
 
   removeIdentityCertificateListener(listener: IdentityListener): void {
@@ -64,14 +66,16 @@ export class CertificateFiles implements experimental.CertificateProvider {
     if (this.#caListeners.size + this.#identityListeners.size === 0) {
       clearInterval(this.#timer);
       this.#timer = undefined;
-    } else {
-      this.#timer ??= setInterval(() => this.#reload(), RELOAD_MS).unref();
+    } else if (this.#timer === undefined) {
+      this.#timer = setInterval(() => this.#reload(), RELOAD_MS).unref();
+      this.#reload();
     }
   }
 
   #reload(): void {
     if (!this.#files.reload()) return;
-    const { identity, ca } = this.#files.latest;
+    this.#latest = this.#files.latest;
+    const { identity, ca } = this.#latest;
     for (const listener of this.#identityListeners) listener(identity);
     for (const listener of this.#caListeners) listener(ca);
   }

@@ -42,6 +42,8 @@ const CHANNEL_OPTIONS = {
   "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
   "grpc.initial_reconnect_backoff_ms": MIN_RECONNECT_MS,
   "grpc.max_reconnect_backoff_ms": MAX_RECONNECT_MS,
+  // Proxies of the environment are for the way out of a network; our peers are inside.
+  "grpc.enable_http_proxy": 0,
   // Despite its name this bounds one attempt to connect; nice-grpc enforces it where grpc-js does not.
   "grpc.min_reconnect_backoff_ms": CONNECT_TIMEOUT_MS,
   // Calls go to all addresses of a name in turn, such as the pods behind a headless service.

@@ -22,9 +22,11 @@ export async function serve(
   name: string, start: (options: { readonly signal: AbortSignal }) => Promise<RunningService>,
 ): Promise<never> {
   nameLog(name);
+  // Whoever read our lines may be gone; that must not end the calls.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   leaveWithParent();
   const stopSignal = stopOnSignals();
-  const telemetry = await startTelemetry(`tessera-${name}`);
+  const telemetry = await startTelemetry(`tessera-${name}`).catch((error: unknown) => failToStart(name, error));
   const startAndRead = async () => {
     const drainMs = intEnv(process.env, "TESSERA_DRAIN_MS", { min: 0, max: 3_600_000, default: DRAIN_MS });
     return { drainMs, service: await start({ signal: stopSignal }) };

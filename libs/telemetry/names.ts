@@ -45,6 +45,8 @@ export const ATTRIBUTES = {
   queuePosition: "tessera.queue.position",
   /** A `Phase`. */
   phase: "phase",
+  /** A graph's file in the bundle, e.g. `decoder.onnx`. */
+  graph: "tessera.graph",
   /** A `RejectionReason`. */
   reason: "reason",
   /** The service that sends. */
@@ -121,7 +123,8 @@ export const METRICS = {
 
   timeToFirstPreview: { name: "ar_time_to_first_preview_seconds", type: "histogram", unit: "s", buckets: CALL, description: "Arrival of a request to its first preview" },
   timeToImage: { name: "ar_time_to_image_seconds", type: "histogram", unit: "s", buckets: CALL, description: "Arrival of a request to the last byte of an image" },
-  detokenizeTime: { name: "ar_detokenize_seconds", type: "histogram", unit: "s", buckets: CALL, attributes: [ATTRIBUTES.preview], description: "Image tokens to pixels" },
+  detokenizeTime: { name: "ar_detokenize_seconds", type: "histogram", unit: "s", buckets: CALL, attributes: [ATTRIBUTES.preview], description: "Image tokens to pixels, the wait for the thread included" },
+  graphBusy: { name: "ar_graph_busy_seconds_total", type: "counter", unit: "s", attributes: [ATTRIBUTES.graph], description: "Time that the thread of a decoder's or stage generator's graph was at work, waiting left out" },
   encodeTime: { name: "ar_encode_seconds", type: "histogram", unit: "s", buckets: CALL, attributes: [ATTRIBUTES.preview], description: "Pixels to a file" },
 
   edgeBytes: { name: "ar_edge_bytes_total", type: "counter", unit: "By", attributes: EDGE, description: "Bytes of messages between two services, headers and framing left out" },

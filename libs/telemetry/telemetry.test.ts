@@ -17,6 +17,19 @@ test("an endpoint turns both on, a name only its own", () => {
   assert.deepEqual([traces?.["OTEL_TRACES_EXPORTER"], traces?.["OTEL_METRICS_EXPORTER"]], ["otlp", "none"]);
 });
 
+test("what is misspelt is named, and /metrics stays on this machine unless told otherwise", () => {
+  const wrong: readonly [variables: Record<string, string>, named: RegExp][] = [
+    [{ OTEL_METRICS_EXPORTER: "promethues" }, /OTEL_METRICS_EXPORTER must be one of otlp, prometheus, console, none/],
+    [{ OTEL_TRACES_EXPORTER: "otpl" }, /OTEL_TRACES_EXPORTER must be one of otlp, console, none/],
+    [{ OTEL_METRICS_EXPORTER: "prometheus", OTEL_EXPORTER_PROMETHEUS_PORT: "abc" }, /OTEL_EXPORTER_PROMETHEUS_PORT must be a whole number/],
+    [{ OTEL_EXPORTER_OTLP_ENDPOINT: "collector:4318" }, /OTEL_EXPORTER_OTLP_ENDPOINT must be a URL such as http/],
+    [{ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "garbage" }, /OTEL_EXPORTER_OTLP_TRACES_ENDPOINT must be a URL/],
+  ];
+  for (const [variables, message] of wrong) assert.throws(() => exportersOf(variables), { kind: "invalid-request", message });
+  const host = (env: Record<string, string>) => exportersOf({ OTEL_METRICS_EXPORTER: "prometheus", ...env })?.["OTEL_EXPORTER_PROMETHEUS_HOST"];
+  assert.deepEqual([host({}), host({ OTEL_EXPORTER_PROMETHEUS_HOST: "0.0.0.0" })], ["127.0.0.1", "0.0.0.0"]);
+});
+
 test("the command line never leaves", () => {
   const detectors = exportersOf({ OTEL_TRACES_EXPORTER: "otlp" })?.["OTEL_NODE_RESOURCE_DETECTORS"];
   assert.equal(detectors, "env,host");

@@ -1,5 +1,7 @@
+import { diag, DiagLogLevel, type DiagLogger } from "@opentelemetry/api";
 import { settlesWithin } from "#libs/async/within.js";
-import type { Env } from "#libs/config/env.js";
+import { choiceEnv, intEnv, type Env } from "#libs/config/env.js";
+import { AppError } from "#libs/errors/errors.js";
 import { observeEventLoop } from "./event-loop.js";
 import { log } from "./log.js";
 
@@ -9,6 +11,15 @@ export interface Telemetry {
   stop(): Promise<void>;
 }
 
+const EXPORTERS = { TRACES: ["otlp", "console", "none"], METRICS: ["otlp", "prometheus", "console", "none"] } as const;
+
+/** Where the SDK's own complaints go. */
+const DIAGNOSTICS: DiagLogger = {
+  error: (message) => log.warn("telemetry fails", { reason: message }),
+  warn: (message) => log.warn("telemetry complains", { reason: message }),
+  info: () => {}, debug: () => {}, verbose: () => {},
+};
+
 /** How long the last traces and metrics may take to leave: a missing collector must not delay a stop. */
 export const TELEMETRY_STOP_MS = 2000;
 
@@ -16,7 +27,9 @@ export const TELEMETRY_STOP_MS = 2000;
  * Start traces and metrics if the environment names where they go: an `OTEL_EXPORTER_OTLP_*ENDPOINT` or an
  * `OTEL_TRACES_EXPORTER` or `OTEL_METRICS_EXPORTER` (`otlp`, `prometheus`, `console`). Otherwise nothing is loaded and
  * every span and metric costs next to nothing. Call it before the first span; once a process.
+ * What goes wrong on the way is logged.
  * @param serviceName the `service.name` of all that leaves.
+ * @throws AppError `invalid-request` naming the variable that is wrong.
  */
 export async function startTelemetry(serviceName: string): Promise<Telemetry> {
   const exporters = exportersOf(process.env);
@@ -26,6 +39,8 @@ export async function startTelemetry(serviceName: string): Promise<Telemetry> {
   try {
     const { NodeSDK } = await import("@opentelemetry/sdk-node");
     const sdk = new NodeSDK({ serviceName });
+    // After the SDK has set its own, which would write to stdout.
+    diag.setLogger(DIAGNOSTICS, { logLevel: DiagLogLevel.WARN, suppressOverrideMessage: true });
     sdk.start();
     observeEventLoop();
     return { stop: () => stopWithin(sdk.shutdown.bind(sdk)) };
@@ -44,14 +59,24 @@ export function exportersOf(env: Env): Readonly<Record<string, string>> | undefi
     OTEL_TRACES_EXPORTER: traces,
     OTEL_METRICS_EXPORTER: metrics,
     OTEL_LOGS_EXPORTER: "none",
+    // As the services themselves: open to others only where they are told to be.
+    OTEL_EXPORTER_PROMETHEUS_HOST: env["OTEL_EXPORTER_PROMETHEUS_HOST"] || "127.0.0.1",
     // Not "process": it would send the command line, which may hold a prompt.
     OTEL_NODE_RESOURCE_DETECTORS: env["OTEL_NODE_RESOURCE_DETECTORS"] || "env,host",
   };
 }
 
 function exporterOf(env: Env, signal: "TRACES" | "METRICS"): string {
-  const endpoint = env["OTEL_EXPORTER_OTLP_ENDPOINT"] || env[`OTEL_EXPORTER_OTLP_${signal}_ENDPOINT`];
-  return env[`OTEL_${signal}_EXPORTER`] || (endpoint ? "otlp" : "none");
+  const endpoints = ["OTEL_EXPORTER_OTLP_ENDPOINT", `OTEL_EXPORTER_OTLP_${signal}_ENDPOINT`].filter((name) => env[name]);
+  for (const name of endpoints) {
+    if (!/^https?:$/.test(URL.canParse(env[name]!) ? new URL(env[name]!).protocol : "")) {
+      throw new AppError("invalid-request", `${name} must be a URL such as http://collector:4318, got "${env[name]}"`);
+    }
+  }
+  const choices = EXPORTERS[signal];
+  const exporter = choiceEnv(env, `OTEL_${signal}_EXPORTER`, { choices, default: endpoints.length > 0 ? "otlp" : "none" });
+  if (exporter === "prometheus") intEnv(env, "OTEL_EXPORTER_PROMETHEUS_PORT", { min: 0, max: 65_535, default: 9464 });
+  return exporter;
 }
 
 async function stopWithin(shutdown: () => Promise<void>): Promise<void> {

@@ -19,9 +19,14 @@ export class NpyFile {
   /** @param path replaced if it exists. The caller finishes or discards the file. */
   static async create(path: string, shape: readonly number[]): Promise<NpyFile> {
     const draft = `${path}.part`;
-    const file = await open(draft, "w");
-    await file.write(header(shape));
-    return new NpyFile(path, draft, file, shape.reduce((product, size) => product * size, 1));
+    const npy = new NpyFile(path, draft, await open(draft, "w"), shape.reduce((product, size) => product * size, 1));
+    try {
+      await npy.#file.write(header(shape));
+      return npy;
+    } catch (error) {
+      await npy.discard();
+      throw error;
+    }
   }
 
   private constructor(path: string, draft: string, file: FileHandle, left: number) {

@@ -6,7 +6,7 @@ import type { GenerationEvent } from "./engine/generation.js";
 /** What one Generate call adds to the metrics. */
 export class CallMetrics {
   readonly #arrivedAt: number;
-  readonly #submittedAt = performance.now();
+  #submittedAt: number | undefined;
   /** Tokens of each image so far. */
   readonly #tokens = new Map<number, number>();
 
@@ -15,9 +15,15 @@ export class CallMetrics {
     this.#arrivedAt = arrivedAt;
   }
 
+  /** From here on the engine's queue, and nobody else, keeps the request waiting. */
+  submitted(): void {
+    this.#submittedAt = performance.now();
+  }
+
   note(event: GenerationEvent): void {
-    const now = performance.now();
-    if (event.type === "started") recordDuration(METRICS.queueTime, now - this.#submittedAt);
+    if (event.type === "started" && this.#submittedAt !== undefined) {
+      recordDuration(METRICS.queueTime, performance.now() - this.#submittedAt);
+    }
     if (event.type === "tokens") this.made(event.imageIndex, event.tokens.length);
     if (event.type === "finished") {
       const { timings, imageIndex } = event;
@@ -41,7 +47,7 @@ export class CallMetrics {
   /** @param error the kind of the error that the call ends with, if it does. */
   end(error: ErrorKind | undefined): void {
     recordDuration(METRICS.requestDuration, performance.now() - this.#arrivedAt, error && { [ATTRIBUTES.errorType]: error });
-    const isRefused = this.#tokens.size === 0;
+    const isRefused = this.#submittedAt !== undefined && this.#tokens.size === 0;
     if (isRefused && error === "overloaded") count(METRICS.rejections, 1, { [ATTRIBUTES.reason]: "queue-full" });
     if (isRefused && error === "deadline-exceeded") count(METRICS.rejections, 1, { [ATTRIBUTES.reason]: "deadline" });
   }

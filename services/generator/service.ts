@@ -97,6 +97,7 @@ async function* generate(call: Call): AsyncGenerator<Response> {
     const encoded = await encodePrompts(parts, valid, call);
     const responses = new Responses(call, encoded);
     spans = new ImageSpans(call.parent);
+    metrics.submitted();
     const request = { ...valid, promptTokens: encoded.promptTokens, negativePromptTokens: encoded.negativePromptTokens, deadline };
     for await (const event of parts.engine.generate(request, { signal })) {
       spans.note(event);

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { context, type Context } from "@opentelemetry/api";
 import type { StageBundle } from "#libs/bundle/bundle.js";
@@ -12,6 +13,8 @@ import type { EncodeResponse, TokenizerService } from "#libs/rpc/gen/tessera/v1/
 import { FinishReason } from "#libs/rpc/gen/tessera/v1/types_pb.js";
 import { MAX_IMAGE_COUNT } from "#libs/rpc/limits.js";
 import { modelInfoOf } from "#libs/rpc/model-info.js";
+import { recordDuration } from "#libs/telemetry/metrics.js";
+import { METRICS } from "#libs/telemetry/names.js";
 import { bytesOfFloats } from "#libs/tensor/float-bytes.js";
 import { CallMetrics } from "./call-metrics.js";
 import { encodePrompts } from "./encode-prompts.js";
@@ -20,6 +23,9 @@ import { validateLatent, validateStageGeneration, type ValidStageGeneration } fr
 import type { StageEngine, StageLimits } from "./stages/stage-engine.js";
 import type { StageEvent, StageMapEvent } from "./stages/stage-generation.js";
 import type { StageJob } from "./stages/stage-job.js";
+
+/** How long the end of the requests may be the first that is seen of a call's end. */
+const END_GRACE_MS = 500;
 
 type Response = MessageInitShape<typeof GenerateStagesResponseSchema>;
 
@@ -54,12 +60,14 @@ class StageCall {
     const { bundle } = this.#parts;
     const { tokenMapChannels } = bundle.manifest.transformer;
     const metrics = new CallMetrics(this.#arrivedAt);
-    const spans = new ImageSpans(this.#parent);
+    let spans: ImageSpans | undefined;
     let failure: unknown = cancelled();
     try {
       const valid = validateStageGeneration(await this.#generation(), bundle.manifest);
       const encoded = await encodePrompts(this.#parts, valid, { signal: this.#signal, deadline: this.#deadline, parent: this.#parent });
       const tokenizeMs = performance.now() - this.#arrivedAt;
+      spans = new ImageSpans(this.#parent);
+      metrics.submitted();
       let isStarted = false;
       for await (const event of this.#events(valid, encoded)) {
         note(event, event.type === "map" ? event.conditional.length / tokenMapChannels : 0, metrics, spans);
@@ -74,7 +82,7 @@ class StageCall {
       failure = error;
       throw error;
     } finally {
-      spans.end(failure);
+      spans?.end(failure);
       metrics.end(failure === undefined ? undefined : AppError.from(failure).kind);
     }
   }
@@ -108,7 +116,11 @@ class StageCall {
     const signal = this.#signal;
     signal.throwIfAborted();
     const job = engine.submit({ ...valid, promptTokens, negativePromptTokens, deadline: this.#deadline });
-    const leave = (): void => engine.leave(job, AppError.from(signal.reason));
+    let leftAt: number | undefined;
+    const leave = (): void => {
+      leftAt = performance.now();
+      engine.leave(job, AppError.from(signal.reason));
+    };
     signal.addEventListener("abort", leave, { once: true });
     void this.#takeLatents(job).catch((error: unknown) => engine.leave(job, AppError.from(error)));
     try {
@@ -116,6 +128,7 @@ class StageCall {
     } finally {
       signal.removeEventListener("abort", leave);
       engine.leave(job, cancelled());
+      if (leftAt !== undefined) recordDuration(METRICS.cancelRelease, performance.now() - leftAt);
     }
   }
 
@@ -128,6 +141,9 @@ class StageCall {
       const { imageIndex } = message.value;
       engine.deliver(job, imageIndex, validateLatent(message.value, job.images.length, engine.awaited(job, imageIndex)));
     }
+    // A caller that leaves, or has run out of time, ends its requests too, a moment before that is known here.
+    await sleep(END_GRACE_MS, undefined, { signal: this.#signal }).catch(() => {});
+    if (this.#signal.aborted) return;
     const missing = job.images.find(({ status, latentCount }) => status !== "over" && latentCount < engine.layout.latents.length - 1);
     if (missing !== undefined) {
       throw invalidRequest("latent", `sent for every map but the last stage's; the requests ended before that of image ${missing.imageIndex}`);

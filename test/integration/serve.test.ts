@@ -34,6 +34,21 @@ test("SIGTERM lets an open stream finish and exits 0", async (t) => {
   assert.equal(generator.stderr, "");
 });
 
+test("a service whose log nobody reads any more drains as any other", async (t) => {
+  const env = { TESSERA_LOG_LEVEL: "info" };
+  const tokenizer = await startProcess(t, HOP, { args: ["tokenizer", "answer"] });
+  const generator = await startProcess(t, HOP, { args: ["generator", "drain", tokenizer.address], env });
+  const { client, close } = connect(GeneratorService, generator.address);
+  t.after(close);
+  const stream = client.generate({ generation: { prompt: "a red apple" } })[Symbol.asyncIterator]();
+  await stream.next();
+  generator.child.stderr!.destroy();
+  const ended = generator.stop("SIGTERM");
+  assert.equal((await stream.next()).value.event.case, "started");
+  assert.equal((await stream.next()).done, true);
+  assert.equal(await ended, 0);
+});
+
 test("a second signal exits at once", async (t) => {
   const { generator, stream } = await startStream(t, "wait");
   const probe = openHealthProbe(generator.address);

@@ -136,6 +136,22 @@ test("a client shows its renewed certificate with its next connection", async (t
   assert.deepEqual(await call(), [1]);
 });
 
+test("all who use certificates hear of new ones, whoever comes between", async (t) => {
+  const { env, put, minutePasses } = renewable(t, server, house.caFile);
+  const { certificates } = readSecurity(env).tls!;
+  const heard: string[][] = [[], []];
+  const listen = (index: number) => certificates.addCaCertificateListener((update) => {
+    heard[index].push(String(update!.caCertificate) === readFileSync(strangers.caFile, "utf8") ? "new" : "old");
+  });
+  listen(0);
+  await new Promise((resolve) => setImmediate(resolve));
+  put(server, strangers.caFile);
+  listen(1);
+  await new Promise((resolve) => setImmediate(resolve));
+  minutePasses();
+  assert.deepEqual(heard, [["old", "new"], ["old", "new"]]);
+});
+
 test("files that do not fit together change nothing until they do", async (t) => {
   const { env, files, put, minutePasses } = renewable(t, server, house.caFile);
   const { address } = await start(t, env);

@@ -129,6 +129,20 @@ test("a deadline that can't hold is refused with the estimate; one that passes e
   assert.equal(heard.error, undefined);
 });
 
+test("a model too slow for any trial pass is known to be slow", async (t) => {
+  let clock = 0;
+  t.mock.method(performance, "now", () => clock);
+  const model = new FakeModel();
+  const engine = newEngine({}, model);
+  const forward = model.forward.bind(model);
+  model.forward = (pass) => {
+    clock += 2000;
+    return forward(pass);
+  };
+  await engine.warmUp(1000);
+  assert.throws(() => submit(engine, { deadline: Date.now() + 10_000 }), { kind: "deadline-exceeded" });
+});
+
 test("an idle engine turns nobody away for how slow it was under load", async (t) => {
   let clock = 0;
   t.mock.method(performance, "now", () => clock);
@@ -173,10 +187,14 @@ test("a request whose logits are not numbers is lost alone, in its prompt or in 
     };
     const [well, ill] = [submit(engine, { seed: 1n }), submit(engine, { promptTokens: [poisoned, 2, 3] })];
     await runToIdle(engine);
-    assert.equal(ill.error?.kind, "internal");
-    assert.match(ill.error.message, /logit is/);
+    assert.equal(ill.error?.kind, "aborted");
+    assert.match(ill.error.message, /a pass of the model failed: the model's (largest )?logit/);
     assert.equal(ill.tokens().length > 0, from > 0);
     assert.deepEqual([well.error, well.tokens()], [undefined, expected]);
+    model.forward = forward;
+    const healed = submit(engine, { promptTokens: [poisoned, 2, 3] });
+    await runToIdle(engine);
+    assert.equal(healed.error, undefined, "nothing of it is kept");
   }
 });
 

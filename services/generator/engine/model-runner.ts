@@ -1,4 +1,4 @@
-import { aborted, AppError } from "#libs/errors/errors.js";
+import { aborted, AppError, invariant } from "#libs/errors/errors.js";
 import { Batch, type BatchPass } from "./batch.js";
 import { verify } from "./decoding.js";
 import { LawKernel } from "./law-kernel.js";
@@ -36,6 +36,11 @@ const NO_LOSSES: Losses = new Map();
 function* seenBefore(j: number, { tokens }: Sequence, drafts: readonly Draft[]): Generator<number> {
   yield* tokens;
   for (let i = 0; i < j; i++) yield drafts[i].token;
+}
+
+/** What a sequence is lost to: another replica, or another try, may do better. */
+function lostTo(error: unknown): AppError {
+  return aborted(`a pass of the model failed: ${AppError.from(error).message}`);
 }
 
 /** Everything that touches the model: prompts through prefill, sequences into the batch, the batch from pass to pass. */
@@ -162,7 +167,7 @@ export class ModelRunner {
         try {
           this.#commit(pass, sequence, drafted);
         } catch (error) {
-          losses.set(sequence, AppError.from(error));
+          losses.set(sequence, lostTo(error));
         }
       }
       this.speculation.took(windows.reduce((sum, { tokens }) => sum + tokens.length, 0), performance.now() - startedAt);
@@ -193,6 +198,8 @@ export class ModelRunner {
     const pass = await this.#timed("prefill", 1, () => (
       this.#model.forward({ cache: prompt.cache, firstRow: 0, rows: 1, ids, logitsFrom: count - 1 })
     ));
+    // Kept with the prompt, they would fail everybody who has it too.
+    if (pass.logits.some((logit) => Number.isNaN(logit) || logit === Infinity)) throw invariant("the model's logits are not numbers");
     prompt.advance({ ...pass, rows: 1, count }, count, pass.logits);
   }
 
@@ -211,7 +218,7 @@ export class ModelRunner {
       await pass();
       return NO_LOSSES;
     } catch (error) {
-      const lost = aborted(`a pass of the model failed: ${AppError.from(error).message}`);
+      const lost = lostTo(error);
       return new Map(sequences.map((sequence) => [sequence, lost]));
     }
   }
