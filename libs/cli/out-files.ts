@@ -28,8 +28,10 @@ export function previewFile(folder: string, imageIndex: number, rowsDone: number
  */
 export function checkOutFile(file: string): Promise<void> {
   return writing(file, async () => {
-    if ((await stat(file).catch(() => undefined))?.isDirectory()) throw new Error("it is a folder");
-    await access(await isReplaced(file) ? dirname(file) : file, constants.W_OK);
+    const there = await stat(file).catch(() => undefined);
+    if (there?.isDirectory()) throw new Error("it is a folder");
+    if (there !== undefined) await access(file, constants.W_OK);
+    if (there === undefined || await isReplaced(file)) await access(dirname(file), constants.W_OK);
   });
 }
 
@@ -42,8 +44,9 @@ export function writeOutFile(file: string, data: Uint8Array): Promise<void> {
   const draft = `${file}.part`;
   return writing(file, async () => {
     if (!await isReplaced(file)) return writeFile(file, data);
+    const { mode } = await stat(file).catch(() => ({ mode: 0o666 }));
     try {
-      await writeFile(draft, data);
+      await writeFile(draft, data, { mode: mode & 0o777 });
       await rename(draft, file);
     } catch (error) {
       await rm(draft, { force: true });

@@ -54,7 +54,8 @@ async function runService(name: ServiceName, env: Env, signal: AbortSignal): Pro
   if (signal.aborted) drain();
   else signal.addEventListener("abort", drain, { once: true });
   const [code] = await once(child, "exit") as [number | null];
-  if (!signal.aborted || code !== 0) process.exit(code ?? EXIT_CODES.failed);
+  // Without a code it was stopped before it could listen for that.
+  if (!signal.aborted || code) process.exit(code ?? EXIT_CODES.failed);
 }
 
 function serviceNameOf(words: readonly string[]): ServiceName {

@@ -42,8 +42,6 @@ const CHANNEL_OPTIONS = {
   "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
   "grpc.initial_reconnect_backoff_ms": MIN_RECONNECT_MS,
   "grpc.max_reconnect_backoff_ms": MAX_RECONNECT_MS,
-  // Proxies of the environment are for the way out of a network; our peers are inside.
-  "grpc.enable_http_proxy": 0,
   // Despite its name this bounds one attempt to connect; nice-grpc enforces it where grpc-js does not.
   "grpc.min_reconnect_backoff_ms": CONNECT_TIMEOUT_MS,
   // Calls go to all addresses of a name in turn, such as the pods behind a headless service.
@@ -60,16 +58,26 @@ export function connect<M extends GenServiceMethods>(
 ): Connection<Definition<M>> {
   const edge = caller === undefined ? undefined : openEdge(caller, shortName(service.typeName));
   const definition = niceDefinition(service, edge?.meter);
-  return openClient(definition, address, { security, middleware: edge ? [ownFailures, edge.middleware, clientTracing] : [clientTracing] });
+  // Proxies of the environment are for a way out of a network that services do not take among themselves.
+  const usesProxy = edge === undefined && !/^(localhost|127\.|\[::1\])/.test(address);
+  return openClient(definition, address, { security, usesProxy, middleware: edge ? [ownFailures, edge.middleware, clientTracing] : [clientTracing] });
+}
+
+/** How a client is opened. */
+export interface ClientOptions {
+  readonly security?: Security | undefined;
+  /** Go through a proxy that the environment names; default false. */
+  readonly usesProxy?: boolean;
+  readonly middleware?: readonly ClientMiddleware[];
 }
 
 /** `connect` for a definition that is not ours, untraced and unmeasured unless told. */
 export function openClient<D extends CompatServiceDefinition>(
   definition: D, address: string,
-  { security = {}, middleware = [] }: { readonly security?: Security | undefined; readonly middleware?: readonly ClientMiddleware[] } = {},
+  { security = {}, usesProxy = false, middleware = [] }: ClientOptions = {},
 ): Connection<D> {
   letDrainingConnectionsLive();
-  const channel = createChannel(address, channelCredentials(security.tls), CHANNEL_OPTIONS);
+  const channel = createChannel(address, channelCredentials(security.tls), { ...CHANNEL_OPTIONS, "grpc.enable_http_proxy": Number(usesProxy) });
   // What is added last is the outermost: it sees errors as callers do.
   const factory = [withKey(security.ownKey), clientCalls as ClientMiddleware, ...middleware]
     .reduce((made, next) => made.use(next), createClientFactory());

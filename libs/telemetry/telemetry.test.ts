@@ -26,6 +26,10 @@ test("what is misspelt is named, and /metrics stays on this machine unless told 
     [{ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "garbage" }, /OTEL_EXPORTER_OTLP_TRACES_ENDPOINT must be a URL/],
   ];
   for (const [variables, message] of wrong) assert.throws(() => exportersOf(variables), { kind: "invalid-request", message });
+  const lists = exportersOf({ OTEL_TRACES_EXPORTER: "otlp, console", OTEL_METRICS_EXPORTER: "prometheus,otlp" });
+  assert.deepEqual([lists?.["OTEL_TRACES_EXPORTER"], lists?.["OTEL_METRICS_EXPORTER"]], ["otlp,console", "prometheus,otlp"]);
+  exportersOf({ OTEL_EXPORTER_OTLP_PROTOCOL: "grpc", OTEL_EXPORTER_OTLP_ENDPOINT: "127.0.0.1:4317" });
+  exportersOf({ OTEL_TRACES_EXPORTER: "none", OTEL_METRICS_EXPORTER: "prometheus", OTEL_EXPORTER_OTLP_ENDPOINT: "unused" });
   const host = (env: Record<string, string>) => exportersOf({ OTEL_METRICS_EXPORTER: "prometheus", ...env })?.["OTEL_EXPORTER_PROMETHEUS_HOST"];
   assert.deepEqual([host({}), host({ OTEL_EXPORTER_PROMETHEUS_HOST: "0.0.0.0" })], ["127.0.0.1", "0.0.0.0"]);
 });

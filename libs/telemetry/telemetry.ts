@@ -15,8 +15,11 @@ const EXPORTERS = { TRACES: ["otlp", "console", "none"], METRICS: ["otlp", "prom
 
 /** Where the SDK's own complaints go. */
 const DIAGNOSTICS: DiagLogger = {
-  error: (message) => log.warn("telemetry fails", { reason: message }),
-  warn: (message) => log.warn("telemetry complains", { reason: message }),
+  error: (message) => log.warn("telemetry fails", { reason: String(message) }),
+  warn: (message) => {
+    // What we ask for ourselves.
+    if (!/_EXPORTER contains "none"/.test(message)) log.warn("telemetry complains", { reason: String(message) });
+  },
   info: () => {}, debug: () => {}, verbose: () => {},
 };
 
@@ -66,17 +69,22 @@ export function exportersOf(env: Env): Readonly<Record<string, string>> | undefi
   };
 }
 
+/** One exporter or, as the SDK takes them, several with commas between. */
 function exporterOf(env: Env, signal: "TRACES" | "METRICS"): string {
   const endpoints = ["OTEL_EXPORTER_OTLP_ENDPOINT", `OTEL_EXPORTER_OTLP_${signal}_ENDPOINT`].filter((name) => env[name]);
-  for (const name of endpoints) {
-    if (!/^https?:$/.test(URL.canParse(env[name]!) ? new URL(env[name]!).protocol : "")) {
-      throw new AppError("invalid-request", `${name} must be a URL such as http://collector:4318, got "${env[name]}"`);
-    }
-  }
-  const choices = EXPORTERS[signal];
-  const exporter = choiceEnv(env, `OTEL_${signal}_EXPORTER`, { choices, default: endpoints.length > 0 ? "otlp" : "none" });
-  if (exporter === "prometheus") intEnv(env, "OTEL_EXPORTER_PROMETHEUS_PORT", { min: 0, max: 65_535, default: 9464 });
-  return exporter;
+  const name = `OTEL_${signal}_EXPORTER`;
+  const exporters = (env[name] || (endpoints.length > 0 ? "otlp" : "none")).split(",").map((word) => word.trim());
+  for (const exporter of exporters) choiceEnv({ [name]: exporter }, name, { choices: EXPORTERS[signal], default: "none" });
+  if (exporters.includes("prometheus")) intEnv(env, "OTEL_EXPORTER_PROMETHEUS_PORT", { min: 0, max: 65_535, default: 9464 });
+  const protocol = env[`OTEL_EXPORTER_OTLP_${signal}_PROTOCOL`] || env["OTEL_EXPORTER_OTLP_PROTOCOL"];
+  // Over gRPC an endpoint needs no scheme.
+  if (exporters.includes("otlp") && protocol !== "grpc") for (const endpoint of endpoints) checkUrl(endpoint, env[endpoint]!);
+  return exporters.join();
+}
+
+function checkUrl(name: string, text: string): void {
+  if (URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)) return;
+  throw new AppError("invalid-request", `${name} must be a URL such as http://collector:4318, got "${text}"`);
 }
 
 async function stopWithin(shutdown: () => Promise<void>): Promise<void> {

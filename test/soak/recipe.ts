@@ -28,11 +28,13 @@ const text = (dice: Dice, maxWords: number) => Array.from({ length: 1 + dice.rol
 /** Some images of random prompts, lengths and settings. */
 export function randomRecipe(dice: Dice): Recipe {
   const imageCount = 1 + dice.roll(MAX_IMAGES);
+  const guidanceScale = dice.pick([1, 1.5, 3, 6]);
   return {
     imageCount,
     generation: {
-      prompt: text(dice, MAX_WORDS), imageCount, seed: BigInt(dice.roll(2 ** 31)), guidanceScale: dice.pick([1, 1.5, 3, 6]),
-      ...(dice.roll(3) === 0 && { negativePrompt: text(dice, MAX_WORDS) }),
+      prompt: text(dice, MAX_WORDS), imageCount, seed: BigInt(dice.roll(2 ** 31)), guidanceScale,
+      // Without guidance there is nothing that it could steer.
+      ...(guidanceScale > 1 && dice.roll(3) === 0 && { negativePrompt: text(dice, MAX_WORDS) }),
       sampling: { temperature: dice.pick([0, 0.7, 1, 1.3]), topK: dice.pick([0, 0, 5, 20]), topP: dice.pick([1, 1, 0.9]), repetitionPenalty: dice.pick([1, 1, 1.2]) },
     },
   };

@@ -61,8 +61,8 @@ export class PassCost {
     const best = new Map<number, number>();
     for (let round = 0; round < ROUNDS; round++) {
       for (let count = 1; count <= MAX_POSITIONS; count *= 2) {
-        // One at least: what is slow must be known most of all.
-        if (best.size > 0 && performance.now() - startedAt >= maxMs) break;
+        // Those of one image at least, with and without guidance: what is slow must be known most of all.
+        if (best.size > 1 && performance.now() - startedAt >= maxMs) break;
         best.set(count, Math.min(best.get(count) ?? Infinity, await run(count)));
       }
     }
