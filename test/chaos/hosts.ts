@@ -20,7 +20,8 @@ export async function startOnHosts({ gateway, hosts }: Network, bundle: string):
     env: {
       TESSERA_BUNDLE: bundle, TESSERA_LOG_LEVEL: "warn", TESSERA_ADDRESS: `${address}:${port}`,
       TESSERA_TOKENIZER_ADDRESS: "tokenizer.tessera.test:50051", TESSERA_GENERATOR_ADDRESS: `${GENERATORS}:50052`,
-      OTEL_METRICS_EXPORTER: name === "generator" ? "prometheus" : "none", OTEL_EXPORTER_PROMETHEUS_PORT: "9464",
+      OTEL_METRICS_EXPORTER: name === "generator" ? "prometheus" : "none", OTEL_EXPORTER_PROMETHEUS_HOST: "0.0.0.0",
+      OTEL_EXPORTER_PROMETHEUS_PORT: "9464",
     },
   });
   const tokenizer = await start("tokenizer", front, 50051);
