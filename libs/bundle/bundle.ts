@@ -89,7 +89,8 @@ export async function writeBundle<M extends Manifest>(
   const target = resolve(folder);
   if (existsSync(target)) throw invalidRequest("out", "a folder that does not exist yet", target);
   const parent = dirname(target);
-  const draft = await mkdir(parent, { recursive: true }).then(() => mkdtemp(join(parent, `.${basename(target)}-`))).catch((cause: NodeJS.ErrnoException) => {
+  const made = mkdir(parent, { recursive: true }).then(() => mkdtemp(join(parent, `.${basename(target)}-`)));
+  const draft = await made.catch((cause: NodeJS.ErrnoException) => {
     throw invalidRequest("out", `in a folder that can be written (${cause.code})`, target);
   });
   const discard = (): void => rmSync(draft, { recursive: true, force: true });

@@ -1,7 +1,13 @@
 import { hostPortEnv } from "#libs/config/env.js";
-import { invalidRequest } from "#libs/errors/errors.js";
+import { AppError, invalidRequest } from "#libs/errors/errors.js";
 
 /** Readers of flags; each returns undefined for a flag left out, or says otherwise, and throws AppError `invalid-request` naming the flag. */
+
+/** The prompt among a command's words; undefined without one. @throws AppError `invalid-request` for several, of which all but one would be lost. */
+export function promptWord(words: readonly string[]): string | undefined {
+  if (words.length <= 1) return words[0];
+  throw new AppError("invalid-request", `PROMPT must be one argument, got ${words.length}: put it in quotes`);
+}
 
 /** A whole number in `min .. max`, both included. */
 export function integerFlag(

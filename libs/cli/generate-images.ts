@@ -6,8 +6,8 @@ import {
 import { Priority, type Started } from "#libs/rpc/gen/tessera/v1/types_pb.js";
 import { readSecurity } from "#libs/rpc/security.js";
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { FileFormat, GenerateOptions } from "./generate-options.js";
 import { PATIENCE_MS } from "./command.js";
+import type { FileFormat, GenerateOptions } from "./generate-options.js";
 import { imageEvents, type Picture } from "./image-stream.js";
 import { previewFile, writeOutFile } from "./out-files.js";
 import type { Progress } from "./progress.js";

@@ -3,7 +3,7 @@ import type { Env } from "#libs/config/env.js";
 import { AppError, invalidRequest } from "#libs/errors/errors.js";
 import { MAX_IMAGE_COUNT } from "#libs/rpc/limits.js";
 import { parseFlags } from "./command.js";
-import { choiceFlag, floatFlag, hostPortFlag, integerFlag, seedFlag } from "./flags.js";
+import { choiceFlag, floatFlag, hostPortFlag, integerFlag, promptWord, seedFlag } from "./flags.js";
 
 /** How pictures are written into files. */
 export type FileFormat = "png" | "webp" | "jpeg";
@@ -99,11 +99,8 @@ const FORMATS: Readonly<Record<string, FileFormat>> = { ".png": "png", ".webp": 
 export function parseGenerateOptions(args: readonly string[]): GenerateOptions | undefined {
   const { values, positionals } = parseFlags({ args: [...args], options: FLAGS, allowPositionals: true, strict: true });
   if (values.help) return undefined;
-  const [prompt = "", ...more] = positionals;
+  const prompt = promptWord(positionals) ?? "";
   if (prompt.trim() === "") throw new AppError("invalid-request", "PROMPT must not be empty");
-  if (more.length > 0) {
-    throw new AppError("invalid-request", `PROMPT must be one argument, got ${positionals.length}: put it in quotes`);
-  }
   if (values.target !== undefined && values.bundle !== undefined) {
     throw new AppError("invalid-request", "`--bundle` has no meaning with `--target`: the services there have theirs");
   }

@@ -1,5 +1,5 @@
-import { runCommand } from "./command.js";
 import type { Started } from "#libs/rpc/gen/tessera/v1/types_pb.js";
+import { runCommand } from "./command.js";
 import type { GeneratedImages } from "./generate-images.js";
 import { GENERATE_HELP, parseGenerateOptions, type GenerateOptions } from "./generate-options.js";
 import { checkOutFile, defaultOutFile, numberedFile, previewFile, writeOutFile } from "./out-files.js";

@@ -4,6 +4,7 @@ import { AppError } from "#libs/errors/errors.js";
 
 const DEFAULT_FOLDER = "out";
 const MAX_SLUG_LENGTH = 48;
+const NEW_FILE = { isPlain: true, mode: 0o666 };
 
 /** Where a picture goes if nobody says: `out/three-red-apples-42.png`. */
 export function defaultOutFile(prompt: string, seed: bigint): string {
@@ -31,7 +32,7 @@ export function checkOutFile(file: string): Promise<void> {
     const there = await stat(file).catch(() => undefined);
     if (there?.isDirectory()) throw new Error("it is a folder");
     if (there !== undefined) await access(file, constants.W_OK);
-    if (there === undefined || await isReplaced(file)) await access(dirname(file), constants.W_OK);
+    if (there === undefined || (await lstat(file)).isFile()) await access(dirname(file), constants.W_OK);
   });
 }
 
@@ -40,11 +41,12 @@ export function checkOutFile(file: string): Promise<void> {
  * @throws AppError `permission-denied` naming the file if it cannot be written.
  */
 export function writeOutFile(file: string, data: Uint8Array): Promise<void> {
-  // Whole or not at all: what was there stays until the new file is complete.
   const draft = `${file}.part`;
   return writing(file, async () => {
-    if (!await isReplaced(file)) return writeFile(file, data);
-    const { mode } = await stat(file).catch(() => ({ mode: 0o666 }));
+    const { isPlain, mode } = await lstat(file).then((there) => ({ isPlain: there.isFile(), mode: there.mode }), () => NEW_FILE);
+    // A device, a pipe or a link stays what it is.
+    if (!isPlain) return writeFile(file, data);
+    // Whole or not at all: what was there stays until the new file is complete.
     try {
       await writeFile(draft, data, { mode: mode & 0o777 });
       await rename(draft, file);
@@ -53,11 +55,6 @@ export function writeOutFile(file: string, data: Uint8Array): Promise<void> {
       throw error;
     }
   });
-}
-
-/** Whether a new file takes the place of what has this name: a plain file, if anything; not a device, pipe or link. */
-async function isReplaced(file: string): Promise<boolean> {
-  return (await lstat(file).catch(() => undefined))?.isFile() ?? true;
 }
 
 async function writing(file: string, write: () => Promise<void>): Promise<void> {

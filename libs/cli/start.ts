@@ -1,5 +1,5 @@
 import { notReady, type AppError } from "#libs/errors/errors.js";
-import { DRAIN_MS } from "#libs/rpc/limits.js";
+import { readDrainMs } from "#libs/rpc/serve.js";
 import { parseFlags, runCommand } from "./command.js";
 import { SERVICE_NAMES } from "./service-process.js";
 import { firstEnd, startStack, stopStack, type Addresses } from "./stack.js";
@@ -12,8 +12,8 @@ The variables of the services, such as TESSERA_THREADS and OTEL_EXPORTER_OTLP_EN
 
 const ADDRESSES: Addresses = { tokenizer: "127.0.0.1:50051", generator: "127.0.0.1:50052", decoder: "127.0.0.1:50053" };
 
-/** What the services grant open calls, and a while for the rest. */
-const stopGraceMs = () => Number(process.env["TESSERA_DRAIN_MS"] || DRAIN_MS) + 5000;
+/** How much longer than open calls the rest of a stop may take. */
+const REST_MS = 5000;
 
 const EXAMPLES = `
 Try:
@@ -37,7 +37,7 @@ await runCommand(async ({ signal }) => {
     process.stdout.write(EXAMPLES);
     await stoppedOrBroken(signal, firstEnd(stack));
   } finally {
-    await stopStack(stack, stopGraceMs());
+    await stopStack(stack, readDrainMs(process.env) + REST_MS);
   }
 });
 

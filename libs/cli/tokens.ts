@@ -4,7 +4,7 @@ import { connect } from "#libs/rpc/client.js";
 import { GeneratorService } from "#libs/rpc/gen/tessera/v1/generator_pb.js";
 import { readSecurity } from "#libs/rpc/security.js";
 import { parseFlags, PATIENCE_MS, runCommand } from "./command.js";
-import { hostPortFlag, integerFlag, seedFlag } from "./flags.js";
+import { hostPortFlag, integerFlag, promptWord, seedFlag } from "./flags.js";
 
 const HELP = `npm run tokens -- PROMPT --target HOST:PORT [--seed N] [--images N]
 
@@ -18,12 +18,9 @@ await runCommand(async ({ signal }) => {
     options: { target: { type: "string" }, seed: { type: "string" }, images: { type: "string" }, help: { type: "boolean" } },
   });
   if (values.help) return void process.stdout.write(HELP);
-  const [prompt] = positionals;
+  const prompt = promptWord(positionals);
   const target = hostPortFlag("--target", values.target);
   if (prompt === undefined || target === undefined) throw new AppError("invalid-request", "PROMPT and --target must be given");
-  if (positionals.length > 1) {
-    throw new AppError("invalid-request", `PROMPT must be one argument, got ${positionals.length}: put it in quotes`);
-  }
   const seed = seedFlag("--seed", values.seed);
   const imageCount = integerFlag("--images", values.images, { min: 1, max: 16 }) ?? 1;
   const { client, close } = connect(GeneratorService, target, { security: readSecurity(process.env) });

@@ -64,7 +64,7 @@ export async function* resumed<R extends GenerateResponse | GenerateStagesRespon
       }
       return;
     } catch (thrown) {
-      call.signal?.throwIfAborted();
+      signal?.throwIfAborted();
       const error = AppError.from(thrown);
       const isFull = error.kind === "overloaded";
       // A begun image waits for a place as long as its caller does, if it is told how long.
@@ -74,7 +74,7 @@ export async function* resumed<R extends GenerateResponse | GenerateStagesRespon
       const delayMs = error.retryDelayMs ?? RETRY_MS;
       if (Date.now() + delayMs >= deadline) throw deadlineExceeded();
       if (beginning.isOver) onLoss?.(error, progress.tokenCount);
-      await sleep(delayMs, undefined, call.signal && { signal: call.signal }).catch(() => call.signal?.throwIfAborted());
+      await sleep(delayMs, undefined, signal && { signal }).catch(() => signal?.throwIfAborted());
     }
   }
 }

@@ -72,6 +72,9 @@ function hasByteProducts(): boolean {
   }
 }
 
+/** Asked for once: every session needs it. */
+const HAS_BYTE_PRODUCTS = hasByteProducts();
+
 /** The settings of ONNX Runtime that every graph of ours runs under. */
 export function runtimeOptions(
   { threads = 1, provider = "cpu", spin = false, mapWeights = false }: SessionOptions,
@@ -88,7 +91,7 @@ export function runtimeOptions(
         // A worker that spins between steps starves the neighbours that share its cores.
         force_spinning_stop: "1",
         // Signed weights made unsigned as they are loaded: slower by half and more, and exact.
-        ...(!hasByteProducts() && { x64quantprecision: "1" }),
+        ...(!HAS_BYTE_PRODUCTS && { x64quantprecision: "1" }),
         ...(mapWeights && { disable_prepacking: "1" }),
       },
     },

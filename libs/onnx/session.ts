@@ -7,7 +7,6 @@ import {
   buffersOf, type CloseRequest, type OpenReply, type RunReply, type RunRequest, type SessionWorkerData,
   type TensorData, type TensorMap,
 } from "#libs/onnx/session-messages.js";
-
 import { count } from "#libs/telemetry/metrics.js";
 import { ATTRIBUTES, METRICS } from "#libs/telemetry/names.js";
 

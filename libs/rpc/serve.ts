@@ -1,4 +1,4 @@
-import { intEnv } from "#libs/config/env.js";
+import { intEnv, type Env } from "#libs/config/env.js";
 import { AppError } from "#libs/errors/errors.js";
 import { errorFields, log, nameLog } from "#libs/telemetry/log.js";
 import { startTelemetry } from "#libs/telemetry/telemetry.js";
@@ -27,10 +27,7 @@ export async function serve(
   leaveWithParent();
   const stopSignal = stopOnSignals();
   const telemetry = await startTelemetry(`tessera-${name}`).catch((error: unknown) => failToStart(name, error));
-  const startAndRead = async () => {
-    const drainMs = intEnv(process.env, "TESSERA_DRAIN_MS", { min: 0, max: 3_600_000, default: DRAIN_MS });
-    return { drainMs, service: await start({ signal: stopSignal }) };
-  };
+  const startAndRead = async () => ({ drainMs: readDrainMs(process.env), service: await start({ signal: stopSignal }) });
   const { service, drainMs } = await startAndRead().catch((error: unknown) => {
     if (stopSignal.aborted) process.exit(0);
     return failToStart(name, error);
@@ -46,6 +43,11 @@ export async function serve(
   await telemetry.stop();
   log.info("stopped");
   process.exit(failure === undefined ? 0 : 1);
+}
+
+/** How long open calls may go on after a stop, in milliseconds. @throws AppError `invalid-request` naming the variable. */
+export function readDrainMs(env: Env): number {
+  return intEnv(env, "TESSERA_DRAIN_MS", { min: 0, max: 3_600_000, default: DRAIN_MS });
 }
 
 /** If another process of ours started this one over a channel, end as soon as it is gone, however it went. */

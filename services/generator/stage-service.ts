@@ -141,11 +141,11 @@ class StageCall {
       const { imageIndex } = message.value;
       engine.deliver(job, imageIndex, validateLatent(message.value, job.images.length, engine.awaited(job, imageIndex)));
     }
+    const missing = job.images.find(({ status, latentCount }) => status !== "over" && latentCount < engine.layout.latents.length - 1);
+    if (missing === undefined) return;
     // A caller that leaves, or has run out of time, ends its requests too, a moment before that is known here.
     await sleep(END_GRACE_MS, undefined, { signal: this.#signal }).catch(() => {});
-    if (this.#signal.aborted) return;
-    const missing = job.images.find(({ status, latentCount }) => status !== "over" && latentCount < engine.layout.latents.length - 1);
-    if (missing !== undefined) {
+    if (!this.#signal.aborted) {
       throw invalidRequest("latent", `sent for every map but the last stage's; the requests ended before that of image ${missing.imageIndex}`);
     }
   }

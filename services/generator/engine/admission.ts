@@ -1,3 +1,5 @@
+import { deadlineExceeded, overloaded } from "#libs/errors/errors.js";
+
 /** An image at work or ahead in the queue. */
 export interface Work {
   /** Rows it holds or will hold. */
@@ -51,4 +53,24 @@ export function estimate(
 /** Whether a deadline `leftMs` from now can't hold. */
 export function isHopeless({ finishMs }: Estimate, leftMs: number): boolean {
   return finishMs * CERTAINTY > leftMs;
+}
+
+/** A request at the door. */
+export interface Arrival {
+  /** One of its images would start at once. */
+  readonly startsNow: boolean;
+  /** Other requests that would still wait then. */
+  readonly waiting: number;
+  /** In ms as in `Date.now()`. */
+  readonly deadline: number;
+}
+
+/** @throws AppError "overloaded" if too many requests wait, "deadline-exceeded" if the deadline can't hold. */
+export function checkAdmission(expected: Estimate, { startsNow, waiting, deadline }: Arrival, maxWaiting: number): void {
+  if (!startsNow && waiting >= maxWaiting) {
+    throw overloaded(`the queue is full: ${waiting} requests wait`, Math.ceil(expected.startMs) + 1);
+  }
+  if (isHopeless(expected, deadline - Date.now())) {
+    throw deadlineExceeded(`the deadline can't hold: the images are expected in ${Math.ceil(expected.finishMs)} ms`);
+  }
 }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { test, type TestContext } from "node:test";
 import { AppError, cancelled } from "#libs/errors/errors.js";
 import { Heard, runToIdle, submit } from "#test/doubles/engine-run.js";
 import { FAKE_LAYOUT, FakeModel } from "#test/doubles/fake-model.js";
@@ -129,30 +129,27 @@ test("a deadline that can't hold is refused with the estimate; one that passes e
   assert.equal(heard.error, undefined);
 });
 
-test("a model too slow for any trial pass is known to be slow", async (t) => {
+/** An engine whose model takes so long for a pass, by a clock of the test's own, until it is told to be quick. */
+function slowEngine(t: TestContext, passMs: number) {
   let clock = 0;
   t.mock.method(performance, "now", () => clock);
   const model = new FakeModel();
-  const engine = newEngine({}, model);
   const forward = model.forward.bind(model);
   model.forward = (pass) => {
-    clock += 2000;
+    clock += passMs;
     return forward(pass);
   };
+  return { engine: newEngine({}, model), beQuick: () => void (model.forward = forward) };
+}
+
+test("a model too slow for any trial pass is known to be slow", async (t) => {
+  const { engine } = slowEngine(t, 2000);
   await engine.warmUp(1000);
   assert.throws(() => submit(engine, { deadline: Date.now() + 10_000 }), { kind: "deadline-exceeded" });
 });
 
 test("an idle engine turns nobody away for how slow it was under load", async (t) => {
-  let clock = 0;
-  t.mock.method(performance, "now", () => clock);
-  const model = new FakeModel();
-  const engine = newEngine({}, model);
-  const forward = model.forward.bind(model);
-  model.forward = (pass) => {
-    clock += 1000;
-    return forward(pass);
-  };
+  const { engine, beQuick } = slowEngine(t, 1000);
   for (let i = 0; i < 20; i++) {
     submit(engine);
     await runToIdle(engine);
@@ -161,7 +158,7 @@ test("an idle engine turns nobody away for how slow it was under load", async (t
   submit(engine);
   assert.throws(() => submit(engine, { deadline: Date.now() + 5000 }), { kind: "deadline-exceeded", message: /in 1\d{4} ms/ });
   await runToIdle(engine);
-  model.forward = forward;
+  beQuick();
   const heard = submit(engine, { deadline: Date.now() + 5000 });
   await runToIdle(engine);
   assert.equal(heard.error, undefined);

@@ -1,5 +1,5 @@
-import { AppError, deadlineExceeded, invalidRequest, overloaded } from "#libs/errors/errors.js";
-import { estimate, isHopeless, type Estimate, type Work } from "./admission.js";
+import { AppError, deadlineExceeded, invalidRequest } from "#libs/errors/errors.js";
+import { checkAdmission, estimate, type Estimate, type Work } from "./admission.js";
 import type { GenerationRequest } from "./generation.js";
 import { Job, type Listener } from "./job.js";
 import type { Model, ModelLayout } from "./model.js";
@@ -68,12 +68,7 @@ export class Engine {
     const expected = this.#estimate(sequences, outlook);
     const starts = (all: readonly Sequence[]) => all.some((sequence) => outlook.admitted.has(sequence));
     const waiting = this.#waitingJobs.filter((other) => !starts(other.sequences)).length;
-    if (!starts(sequences) && waiting >= this.#limits.maxWaiting) {
-      throw overloaded(`the queue is full: ${waiting} requests wait`, Math.ceil(expected.startMs) + 1);
-    }
-    if (isHopeless(expected, request.deadline - Date.now())) {
-      throw deadlineExceeded(`the deadline can't hold: the images are expected in ${Math.ceil(expected.finishMs)} ms`);
-    }
+    checkAdmission(expected, { startsNow: starts(sequences), waiting, deadline: request.deadline }, this.#limits.maxWaiting);
     const id = sequences[0].id;
     const job = new Job(request, sequences, listener);
     this.#jobs.set(id, job);

@@ -1,7 +1,7 @@
 import { setImmediate } from "node:timers/promises";
-import { aborted, AppError, deadlineExceeded, invariant, notReady, overloaded } from "#libs/errors/errors.js";
+import { aborted, AppError, invariant, notReady } from "#libs/errors/errors.js";
 import { latentSize, type Latent, type LatentShape } from "#libs/flow/latent.js";
-import { estimate, isHopeless, type Estimate } from "../engine/admission.js";
+import { checkAdmission, estimate, type Estimate } from "../engine/admission.js";
 import { Pace } from "../engine/pace.js";
 import { inTurn, lookAhead, type Outlook, planAdmission } from "../engine/scheduler.js";
 import { sharedRows } from "./shared-rows.js";
@@ -95,12 +95,7 @@ export class StageEngine {
     const expected = this.#estimate(images, outlook);
     const starts = (all: readonly StagedImage[]) => all.some((image) => outlook.admitted.has(image));
     const waiting = [...this.#jobs].filter((other) => !other.isStarted && !starts(other.images)).length;
-    if (!starts(images) && waiting >= this.#limits.maxWaiting) {
-      throw overloaded(`the queue is full: ${waiting} requests wait`, Math.ceil(expected.startMs) + 1);
-    }
-    if (isHopeless(expected, request.deadline - Date.now())) {
-      throw deadlineExceeded(`the deadline can't hold: the images are expected in ${Math.ceil(expected.finishMs)} ms`);
-    }
+    checkAdmission(expected, { startsNow: starts(images), waiting, deadline: request.deadline }, this.#limits.maxWaiting);
     this.#jobs.add(job);
     this.#admit();
     void this.#work();
