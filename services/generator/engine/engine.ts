@@ -1,9 +1,9 @@
-import { AppError, deadlineExceeded, invalidRequest } from "#libs/errors/errors.js";
+import { type AppError, deadlineExceeded, invalidRequest } from "#libs/errors/errors.js";
 import { checkAdmission, estimate, type Estimate, type Work } from "./admission.js";
 import type { GenerationRequest } from "./generation.js";
 import { Job, type Listener } from "./job.js";
 import type { Model, ModelLayout } from "./model.js";
-import { type Losses, ModelRunner, type PassRecord, type RunnerLimits } from "./model-runner.js";
+import { type Losses, lostTo, ModelRunner, type PassRecord, type RunnerLimits } from "./model-runner.js";
 import { Pace } from "./pace.js";
 import { inTurn, lookAhead, type Outlook, planAdmission } from "./scheduler.js";
 import { Sequence, type SequenceStatus } from "./sequence.js";
@@ -225,7 +225,7 @@ export class Engine {
       try {
         if (this.#runner.join(sequence)) job.prefilled(sequence);
       } catch (error) {
-        this.#end(job, AppError.from(error));
+        this.#end(job, lostTo(error));
       }
     }
   }

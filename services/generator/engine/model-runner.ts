@@ -39,7 +39,7 @@ function* seenBefore(j: number, { tokens }: Sequence, drafts: readonly Draft[]):
 }
 
 /** What a sequence is lost to: another replica, or another try, may do better. */
-function lostTo(error: unknown): AppError {
+export function lostTo(error: unknown): AppError {
   return aborted(`a pass of the model failed: ${AppError.from(error).message}`);
 }
 
